@@ -71,6 +71,7 @@ pub mod repo;
 pub mod timer;
 mod timestamp;
 mod trace;
+pub mod wheel;
 
 pub use bus::{
     BusCapabilities, Consumer, Delivery, EventBus, Progress, ReceiveOptions, Rejection,
@@ -86,6 +87,7 @@ pub use repo::{Change, OrderRepo, Outcome, OverdueOptions, Record, RepoCapabilit
 pub use timer::Timer;
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use trace::{InvalidTraceParent, TraceParent};
+pub use wheel::Wheel;
 
 /// What the mocks are made of, for sequences and predicates in your own tests.
 #[cfg(feature = "mock")]

@@ -1,0 +1,219 @@
+//! From a URL to a backend, so that a broker is swapped by configuration.
+//!
+//! | scheme | bus | queue | repository | cargo feature |
+//! |---|---|---|---|---|
+//! | `memory:` | yes | yes | yes | – |
+//! | `stdio:` | yes | – | – | `stdio` |
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use expirer_core::{Clock, DelayQueue, Error, ErrorKind, EventBus, OrderRepo, Result};
+
+use crate::memory::{MemoryBus, MemoryQueue, MemoryRepo};
+
+/// What every backend is given.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// The source of time.
+    pub clock: Arc<dyn Clock>,
+    /// Seeds hashes and fresh message ids; random, and another one in each process.
+    pub seed: u64,
+    /// How long the repository in memory keeps orders that have ended: 1 h.
+    pub keep_ended: Duration,
+}
+
+impl ConnectOptions {
+    /// Options with their defaults.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
+        Self { clock, seed, keep_ended: Duration::from_secs(3600) }
+    }
+
+    /// Sets how long the repository in memory keeps orders that have ended.
+    #[must_use]
+    pub const fn with_keep_ended(mut self, keep_ended: Duration) -> Self {
+        self.keep_ended = keep_ended;
+        self
+    }
+}
+
+/// A bus, and the end of its input, if it has one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Bus {
+    /// The bus.
+    pub bus: Arc<dyn EventBus>,
+    /// Where the bus reads an input that ends.
+    pub finite: Option<Arc<dyn Finite>>,
+}
+
+/// A bus whose input ends: the service works off what is pending and ends too.
+#[async_trait]
+pub trait Finite: Debug + Send + Sync + 'static {
+    /// Reads the input to its end: returns once every line of it is stored, or the output is
+    /// closed. Reading starts with the first call, for which every group has to be there; each
+    /// call returns at the end.
+    async fn read_to_end(&self);
+
+    /// Returns once nobody reads the output any more.
+    async fn output_closed(&self);
+
+    /// How many messages were ever stored, if every group has settled all of them.
+    fn settled(&self) -> Option<u64>;
+}
+
+/// What a URL stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Memory,
+    Stdio,
+}
+
+/// Each scheme that this version knows, and the cargo feature that it needs.
+const SCHEMES: [(&str, Scheme, Option<&str>); 2] =
+    [("memory", Scheme::Memory, None), ("stdio", Scheme::Stdio, Some("stdio"))];
+
+const fn is_compiled_in(scheme: Scheme) -> bool {
+    match scheme {
+        Scheme::Memory => true,
+        Scheme::Stdio => cfg!(feature = "stdio"),
+    }
+}
+
+/// Opens the bus that a URL stands for.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for a broken URL or an unknown scheme, [`ErrorKind::Unsupported`] where
+/// the backend has no bus or is compiled out, and what connecting gives.
+#[expect(clippy::unused_async, reason = "backends with a server connect here")]
+pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Bus> {
+    match parse(url)? {
+        Scheme::Memory => {
+            let bus = MemoryBus::new(Arc::clone(&options.clock), options.seed);
+            Ok(Bus { bus: Arc::new(bus), finite: None })
+        }
+        #[cfg(feature = "stdio")]
+        Scheme::Stdio => {
+            let bus = Arc::new(crate::stdio::StdioBus::open(options)?);
+            Ok(Bus { finite: Some(Arc::<crate::stdio::StdioBus>::clone(&bus)), bus })
+        }
+        #[cfg(not(feature = "stdio"))]
+        Scheme::Stdio => Err(without("bus", "stdio")),
+    }
+}
+
+/// Opens the delay queue that a URL stands for.
+///
+/// # Errors
+/// As for [`bus`].
+#[expect(clippy::unused_async, reason = "backends with a server connect here")]
+pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Arc<dyn DelayQueue>> {
+    match parse(url)? {
+        Scheme::Memory => Ok(Arc::new(MemoryQueue::new(Arc::clone(&options.clock), options.seed))),
+        Scheme::Stdio => Err(without("delay queue", "stdio")),
+    }
+}
+
+/// Opens the order repository that a URL stands for.
+///
+/// # Errors
+/// As for [`bus`].
+#[expect(clippy::unused_async, reason = "backends with a server connect here")]
+pub async fn repo(url: &str, options: &ConnectOptions) -> Result<Arc<dyn OrderRepo>> {
+    match parse(url)? {
+        Scheme::Memory => {
+            let clock = Arc::clone(&options.clock);
+            Ok(Arc::new(MemoryRepo::new(clock, options.keep_ended, options.seed)))
+        }
+        Scheme::Stdio => Err(without("order repository", "stdio")),
+    }
+}
+
+/// Reads the scheme; `memory:` and `stdio:` take nothing after it. A URL may hold a password, so
+/// that no error repeats what follows the scheme.
+fn parse(url: &str) -> Result<Scheme> {
+    let Some((name, rest)) = url.split_once(':') else {
+        return Err(invalid(format!("a URL begins with a scheme and a colon; {}", known())));
+    };
+    let Some((_, scheme, feature)) = SCHEMES.iter().find(|(known, ..)| *known == name) else {
+        let shown: String = name.chars().take(32).collect();
+        return Err(invalid(format!("unknown scheme {shown:?}; {}", known())));
+    };
+    if !is_compiled_in(*scheme) {
+        let feature = feature.unwrap_or(name);
+        let text = format!("{name}: is compiled out: build with the cargo feature `{feature}`");
+        return Err(Error::new(ErrorKind::Unsupported, "connect", "parse", text));
+    }
+    if !rest.is_empty() {
+        return Err(invalid(format!("{name}: takes nothing after the colon")));
+    }
+    Ok(*scheme)
+}
+
+fn known() -> String {
+    let names: Vec<String> = SCHEMES.iter().map(|(name, ..)| format!("{name}:")).collect();
+    format!("this version knows {}", names.join(", "))
+}
+
+fn invalid(text: String) -> Error {
+    Error::new(ErrorKind::Invalid, "connect", "parse", text)
+}
+
+fn without(what: &str, name: &str) -> Error {
+    let text = format!("{name}: has no {what}; memory: has one");
+    Error::new(ErrorKind::Unsupported, "connect", "open", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::memory::testing::VirtualClock;
+
+    fn options() -> ConnectOptions {
+        ConnectOptions::new(Arc::new(VirtualClock::new()), 1)
+    }
+
+    #[test]
+    fn memory_is_all_three() {
+        let options = options();
+        block_on(async {
+            assert!(bus("memory:", &options).await.unwrap().finite.is_none());
+            assert_eq!(queue("memory:", &options).await.unwrap().capabilities().backend, "memory");
+            assert_eq!(repo("memory:", &options).await.unwrap().capabilities().backend, "memory");
+        });
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_with_what_would_be_right_and_no_secret() {
+        for (url, text) in [
+            ("", "a URL begins with a scheme and a colon; this version knows memory:, stdio:"),
+            ("memory", "begins with a scheme"),
+            ("kafka://user:secret@host", "unknown scheme \"kafka\"; this version knows memory:"),
+            ("memory://secret@host", "memory: takes nothing after the colon"),
+            ("MEMORY:", "unknown scheme"),
+        ] {
+            let error = block_on(bus(url, &options())).expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains(text), "{url}: {error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_backend_does_not_have_is_said() {
+        let expected =
+            if cfg!(feature = "stdio") { "stdio: has no" } else { "cargo feature `stdio`" };
+        let queue = block_on(queue("stdio:", &options())).expect_err("no queue");
+        let repo = block_on(repo("stdio:", &options())).expect_err("no repository");
+        for error in [queue, repo] {
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Expirer's backends, chosen by URL: see [`connect`].
+
+#[cfg(feature = "tokio")]
+mod clock;
+pub mod connect;
+pub mod memory;
+#[cfg(feature = "stdio")]
+pub mod stdio;
+
+#[cfg(feature = "tokio")]
+pub use clock::TokioClock;

@@ -1,0 +1,176 @@
+//! The bus between two byte streams.
+
+use std::io::{self, Cursor};
+use std::time::Duration;
+
+use expirer_core::event::Headers;
+use futures_lite::future::block_on;
+
+use super::*;
+use crate::memory::testing::VirtualClock;
+
+/// A sink to look into.
+#[derive(Clone, Debug, Default)]
+struct Sink {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    is_closed: bool,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.bytes.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+fn open(input: impl Into<Vec<u8>>, sink: &Sink) -> StdioBus {
+    let options = ConnectOptions::new(Arc::new(VirtualClock::new()), 1);
+    StdioBus::new(&options, Cursor::new(input.into()), sink.clone()).unwrap()
+}
+
+fn payment(n: usize) -> String {
+    format!("{{\"subject\":\"payment:created\",\"data\":{{\"id\":\"p{n}\",\"orderId\":\"o1\"}}}}\n")
+}
+
+async fn join(bus: &StdioBus) -> Box<dyn Consumer> {
+    let options = SubscribeOptions::new(Group::ORDERS_SERVICE, [Subject::PaymentCreated]);
+    bus.subscribe(options).await.unwrap()
+}
+
+#[test]
+fn lines_are_delivered_and_not_echoed_and_what_is_published_is_a_line() {
+    let sink = Sink::default();
+    let bus = open(format!("{}\n  \n{}", payment(1), payment(2).trim_end()), &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        bus.read_to_end().await;
+        let deliveries = consumer.receive(ReceiveOptions::new(9)).await.unwrap();
+        assert_eq!(deliveries.len(), 2);
+        assert_eq!(bus.settled(), None);
+        let receipts: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt).collect();
+        consumer.ack(&receipts).await.unwrap();
+        assert_eq!(bus.settled(), Some(2));
+        assert_eq!(sink.lines(), Vec::<String>::new());
+        let late =
+            Message::new(Subject::PaymentLate, *b"{}").with_header(Headers::TRACEPARENT, "x");
+        bus.publish(&[late]).await.unwrap();
+        let line = r#"{"subject":"payment:late","data":{},"headers":{"traceparent":"x"}}"#;
+        assert_eq!(sink.lines(), [line]);
+    });
+}
+
+#[test]
+fn a_bad_line_comes_out_with_its_number_and_the_rest_goes_on() {
+    let sink = Sink::default();
+    let mut input = payment(1).into_bytes();
+    input.extend_from_slice(b"{\"subject\": 5}\n\xff\xfe\n");
+    input.extend_from_slice(payment(2).as_bytes());
+    let bus = open(input, &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        bus.read_to_end().await;
+        assert_eq!(consumer.receive(ReceiveOptions::new(9)).await.unwrap().len(), 2);
+    });
+    let lines: Vec<serde_json::Value> =
+        sink.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line["subject"] == "dead:stdio"));
+    assert_eq!(
+        (&lines[0]["data"]["line"], &lines[0]["data"]["raw"]),
+        (&2.into(), &"{\"subject\": 5}".into())
+    );
+    assert_eq!(
+        (&lines[1]["data"]["line"], &lines[1]["data"]["raw"]),
+        (&3.into(), &"\u{fffd}\u{fffd}".into())
+    );
+}
+
+#[test]
+fn a_line_over_the_limit_is_cut_and_reported_and_one_at_the_limit_is_read() {
+    let sink = Sink::default();
+    let padded = |bytes: usize| {
+        let line = payment(1);
+        format!("{}{line}", " ".repeat(bytes + 1 - line.len()))
+    };
+    let bus = open(padded(LINE_BYTES_MAX) + &padded(LINE_BYTES_MAX + 1), &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        bus.read_to_end().await;
+        assert_eq!(consumer.receive(ReceiveOptions::new(9)).await.unwrap().len(), 1);
+    });
+    let line: serde_json::Value = serde_json::from_str(&sink.lines()[0]).unwrap();
+    let reason = line["data"]["reason"].as_str().unwrap();
+    assert!(reason.contains("the line has 1048577 bytes; at most 1048576"), "{reason}");
+}
+
+#[test]
+fn dead_letters_are_lines_with_their_reason() {
+    let sink = Sink::default();
+    let bus = open(payment(1), &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        bus.read_to_end().await;
+        let receipt = consumer.receive(ReceiveOptions::new(1)).await.unwrap()[0].receipt;
+        let rejection = Rejection { receipt, reason: "no".to_owned() };
+        consumer.reject(&[rejection.clone(), rejection]).await.unwrap();
+    });
+    let line: serde_json::Value = serde_json::from_str(&sink.lines()[0]).unwrap();
+    assert_eq!(sink.lines().len(), 1, "once, though asked twice");
+    assert_eq!(line["subject"], "dead:orders-service");
+    assert_eq!(line["headers"][Headers::REASON], "no");
+    assert_eq!(line["data"]["id"], "p1");
+}
+
+#[test]
+fn no_more_is_read_ahead_than_the_bound() {
+    let sink = Sink::default();
+    let lines = usize::try_from(READ_AHEAD_MAX).unwrap() * 3;
+    let bus = open((0..lines).map(payment).collect::<String>(), &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        let read = async {
+            bus.read_to_end().await;
+        };
+        let consume = async {
+            let (mut taken, mut most) = (0, 0);
+            while taken < lines {
+                let options = ReceiveOptions::new(256).with_wait(Duration::from_secs(60));
+                let deliveries = consumer.receive(options).await.unwrap();
+                let progress = bus.progress(&Group::ORDERS_SERVICE, &Subject::PaymentCreated).await;
+                most = most.max(progress.unwrap().waiting);
+                taken += deliveries.len();
+                let receipts: Vec<_> = deliveries.iter().map(|delivery| delivery.receipt).collect();
+                consumer.ack(&receipts).await.unwrap();
+            }
+            most
+        };
+        let ((), most) = futures_lite::future::zip(read, consume).await;
+        assert!(most <= READ_AHEAD_MAX + 256, "{most}");
+    });
+}
+
+#[test]
+fn a_closed_output_is_an_error_and_the_end_and_never_a_panic() {
+    let sink = Sink { is_closed: true, ..Sink::default() };
+    let bus = open(payment(1), &sink);
+    block_on(async {
+        let error = bus.publish(&[Message::new(Subject::PaymentLate, *b"{}")]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        bus.output_closed().await;
+        bus.read_to_end().await;
+    });
+}
