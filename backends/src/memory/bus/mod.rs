@@ -85,7 +85,7 @@ impl MemoryBus {
     }
 
     /// How many messages were ever stored, if every group has settled all of them.
-    #[cfg(any(test, feature = "stdio"))]
+    #[cfg(feature = "stdio")]
     pub(crate) fn settled_count(&self) -> Option<u64> {
         let hub = self.shared.hub();
         (hub.outstanding() == 0).then(|| hub.stored())
