@@ -39,11 +39,19 @@ fn check(text: &str) -> Result<(), InvalidId> {
     match text.len() {
         0 => Err(InvalidId::Empty),
         bytes if bytes > ID_BYTES_MAX => Err(InvalidId::TooLong(bytes)),
-        _ => match text.char_indices().find(|(_, c)| c.is_control()) {
-            Some((at, _)) => Err(InvalidId::Control(at)),
+        _ => match find_control(text) {
+            Some(at) => Err(InvalidId::Control(at)),
             None => Ok(()),
         },
     }
+}
+
+fn find_control(text: &str) -> Option<usize> {
+    // Nearly every id is ASCII, and every id of every message comes through here.
+    if text.is_ascii() {
+        return text.bytes().position(|byte| byte.is_ascii_control());
+    }
+    text.char_indices().find(|(_, c)| c.is_control()).map(|(at, _)| at)
 }
 
 macro_rules! id {

@@ -118,19 +118,37 @@ fn has_digits_beyond_nanos(text: &str) -> bool {
     })
 }
 
+impl Timestamp {
+    /// As JavaScript's `toISOString` writes it: `2026-11-22T10:00:00.000Z`.
+    fn iso(self) -> [u8; 24] {
+        let (seconds, millis) = (self.0.div_euclid(1000), self.0.rem_euclid(1000));
+        let at = OffsetDateTime::from_unix_timestamp(seconds)
+            .expect("the years 0001 to 9999 are within the range of the time crate");
+        let ((year, month, day), (hour, minute, second)) = (at.to_calendar_date(), at.to_hms());
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        put_digits(&mut text[..4], i64::from(year));
+        put_digits(&mut text[5..7], i64::from(u8::from(month)));
+        put_digits(&mut text[8..10], i64::from(day));
+        put_digits(&mut text[11..13], i64::from(hour));
+        put_digits(&mut text[14..16], i64::from(minute));
+        put_digits(&mut text[17..19], i64::from(second));
+        put_digits(&mut text[20..23], millis);
+        text
+    }
+}
+
+/// Writes a number that is not negative into a field, zeros first.
+fn put_digits(field: &mut [u8], mut number: i64) {
+    for digit in field.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+}
+
 /// As JavaScript's `toISOString` writes it: `2026-11-22T10:00:00.000Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = i128::from(self.0) * NANOS_PER_MILLI;
-        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos)
-            .expect("the years 0001 to 9999 are within the range of the time crate");
-        let (year, month, day) = at.to_calendar_date();
-        let (hour, minute, second, milli) = at.to_hms_milli();
-        write!(
-            f,
-            "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
-            u8::from(month)
-        )
+        f.pad(str::from_utf8(&self.iso()).unwrap_or_default())
     }
 }
 
@@ -142,7 +160,7 @@ impl fmt::Debug for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(str::from_utf8(&self.iso()).unwrap_or_default())
     }
 }
 

@@ -21,21 +21,21 @@ impl Outbox {
     /// commit that changes nothing else. One result per record, in order; a record that owes
     /// nothing is fine as it is.
     ///
-    /// Where somebody else changes the record in between, what it still owes is published again,
-    /// the same to the byte.
-    pub(crate) async fn announce(&self, records: Vec<Record>) -> Vec<Result<()>> {
+    /// Where somebody else changes a record in between, it is loaded again, and what it still owes
+    /// is published again, the same to the byte.
+    pub(crate) async fn announce(&self, records: &mut [Record]) -> Vec<Result<()>> {
         let mut results: Vec<Result<()>> = records.iter().map(|_| Ok(())).collect();
-        let mut open: Vec<(usize, Record)> =
-            records.into_iter().enumerate().filter(|(_, record)| !record.owes.is_empty()).collect();
+        let mut open: Vec<usize> =
+            (0..records.len()).filter(|at| !records[*at].owes.is_empty()).collect();
         for _ in 0..CONFLICT_ROUNDS_MAX {
             if open.is_empty() {
                 return results;
             }
-            let published = self.publish(open, &mut results).await;
-            let conflicts = self.clear(published, &mut results).await;
-            open = self.reload(conflicts, &mut results).await;
+            let published = self.publish(records, &open, &mut results).await;
+            let lost = self.clear(records, &published, &mut results).await;
+            open = self.reload(records, lost, &mut results).await;
         }
-        for (at, _) in open {
+        for at in open {
             results[at] = Err(contended("announce"));
         }
         results
@@ -44,20 +44,20 @@ impl Outbox {
     /// Publishes what is owed; returns the records of which all is confirmed.
     async fn publish(
         &self,
-        open: Vec<(usize, Record)>,
+        records: &[Record],
+        open: &[usize],
         results: &mut [Result<()>],
-    ) -> Vec<(usize, Record)> {
-        let messages: Vec<Message> = open.iter().flat_map(|(_, record)| messages(record)).collect();
+    ) -> Vec<usize> {
+        let messages: Vec<Message> = open.iter().flat_map(|at| messages(&records[*at])).collect();
         let sent = bisect(&messages, |part| Box::pin(self.env.step(self.bus.publish(part)))).await;
         let mut sent = sent.into_iter();
         let mut published = Vec::with_capacity(open.len());
-        for (at, record) in open {
-            results[at] = sent.by_ref().take(record.owes.len()).fold(Ok(()), Result::and);
-            if results[at].is_ok() {
-                for event in &record.owes {
-                    self.env.report(&Signal::Announced { event });
-                }
-                published.push((at, record));
+        for at in open {
+            let owes = &records[*at].owes;
+            results[*at] = sent.by_ref().take(owes.len()).fold(Ok(()), Result::and);
+            if results[*at].is_ok() {
+                owes.iter().for_each(|event| self.env.report(&Signal::Announced { event }));
+                published.push(*at);
             }
         }
         published
@@ -66,46 +66,50 @@ impl Outbox {
     /// Clears what was published; returns the records that somebody else has changed.
     async fn clear(
         &self,
-        published: Vec<(usize, Record)>,
+        records: &[Record],
+        published: &[usize],
         results: &mut [Result<()>],
-    ) -> Vec<(usize, Record)> {
-        let changes: Vec<Change> = published.iter().map(|(_, record)| cleared(record)).collect();
+    ) -> Vec<usize> {
+        let changes: Vec<Change> = published.iter().map(|at| cleared(&records[*at])).collect();
         let outcomes = self.commit(&changes).await;
-        let mut conflicts = Vec::new();
-        for ((at, record), outcome) in published.into_iter().zip(outcomes) {
+        let mut lost = Vec::new();
+        for (at, outcome) in published.iter().zip(outcomes) {
             match outcome {
                 Ok(Outcome::Committed(_)) => {}
-                Ok(Outcome::Conflict) => conflicts.push((at, record)),
-                Err(error) => results[at] = Err(error),
+                Ok(Outcome::Conflict) => lost.push(*at),
+                Err(error) => results[*at] = Err(error),
             }
         }
-        conflicts
+        lost
     }
 
     /// Loads records again; returns those that still owe.
     async fn reload(
         &self,
-        conflicts: Vec<(usize, Record)>,
+        records: &mut [Record],
+        lost: Vec<usize>,
         results: &mut [Result<()>],
-    ) -> Vec<(usize, Record)> {
-        if conflicts.is_empty() {
-            return Vec::new();
+    ) -> Vec<usize> {
+        if lost.is_empty() {
+            return lost;
         }
-        let ids: Vec<_> = conflicts.iter().map(|(_, record)| record.id.clone()).collect();
-        match self.env.step(self.repo.load(&ids)).await {
-            Ok(records) => conflicts
-                .into_iter()
-                .zip(records)
-                .filter_map(|((at, _), record)| Some((at, record?)))
-                .filter(|(_, record)| !record.owes.is_empty())
-                .collect(),
+        let ids: Vec<_> = lost.iter().map(|at| records[*at].id.clone()).collect();
+        let loaded = match self.env.step(self.repo.load(&ids)).await {
+            Ok(loaded) => loaded,
             Err(error) => {
-                for (at, _) in conflicts {
-                    results[at] = Err(error.clone());
-                }
-                Vec::new()
+                lost.iter().for_each(|at| results[*at] = Err(error.clone()));
+                return Vec::new();
             }
+        };
+        let mut owing = Vec::new();
+        for (at, record) in lost.into_iter().zip(loaded) {
+            let Some(record) = record else { continue };
+            if !record.owes.is_empty() {
+                owing.push(at);
+            }
+            records[at] = record;
         }
+        owing
     }
 
     /// Commits a batch, alone with the change that can never be accepted: one result per change.

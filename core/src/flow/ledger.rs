@@ -79,17 +79,18 @@ impl Outbox {
         committed: &mut Vec<Attempt>,
         results: &mut [Result<Settled>],
     ) -> Vec<usize> {
-        let (changed, unchanged): (Vec<_>, Vec<_>) =
+        let (mut changed, unchanged): (Vec<_>, Vec<_>) =
             attempts.into_iter().partition(|attempt| attempt.changed);
         committed.extend(unchanged);
         let changes: Vec<Change> =
-            changed.iter().filter_map(|attempt| attempt.change(&cases[attempt.at].id)).collect();
+            changed.iter_mut().filter_map(|attempt| attempt.take_change(cases)).collect();
         let outcomes = self.commit(&changes).await;
         let mut lost = Vec::new();
-        for (mut attempt, outcome) in changed.into_iter().zip(outcomes) {
+        for ((mut attempt, change), outcome) in changed.into_iter().zip(changes).zip(outcomes) {
             match outcome {
                 Ok(Outcome::Committed(revision)) => {
                     attempt.revision = revision;
+                    (attempt.state, attempt.owes) = (Some(change.state), change.owes);
                     self.report(&cases[attempt.at].id, &attempt);
                     committed.push(attempt);
                 }
@@ -114,19 +115,20 @@ impl Outbox {
         committed: Vec<Attempt>,
         results: &mut [Result<Settled>],
     ) {
-        let owing: Vec<(usize, Record)> = committed
-            .iter()
-            .filter_map(|attempt| Some((attempt.at, attempt.owing(&cases[attempt.at].id)?)))
-            .collect();
-        let (places, records): (Vec<usize>, Vec<Record>) = owing.into_iter().unzip();
-        let announced = self.announce(records).await;
+        let (mut records, mut owing) = (Vec::new(), Vec::new());
         for attempt in committed {
-            results[attempt.at] = Ok(Settled { state: attempt.state, answers: attempt.answers });
-        }
-        for (at, result) in places.into_iter().zip(announced) {
-            if let Err(error) = result {
-                results[at] = Err(error);
+            let Attempt { at, revision, state, owes, answers, .. } = attempt;
+            match state {
+                Some(state) if !owes.is_empty() => {
+                    records.push(Record { id: cases[at].id.clone(), revision, state, owes });
+                    owing.push((at, answers));
+                }
+                state => results[at] = Ok(Settled { state, answers }),
             }
+        }
+        let announced = self.announce(&mut records).await;
+        for (((at, answers), record), result) in owing.into_iter().zip(records).zip(announced) {
+            results[at] = result.map(|()| Settled { state: Some(record.state), answers });
         }
     }
 }
@@ -151,17 +153,11 @@ impl Attempt {
         }));
     }
 
-    fn change(&self, id: &OrderId) -> Option<Change> {
-        let state = self.state.clone()?;
-        Some(Change { id: id.clone(), expected: self.revision, state, owes: self.owes.clone() })
-    }
-
-    fn owing(&self, id: &OrderId) -> Option<Record> {
-        if self.owes.is_empty() {
-            return None;
-        }
-        let (state, owes) = (self.state.clone()?, self.owes.clone());
-        Some(Record { id: id.clone(), revision: self.revision, state, owes })
+    /// What is to be committed; the state is back once it is.
+    fn take_change(&mut self, cases: &[Case]) -> Option<Change> {
+        let (id, state) = (cases[self.at].id.clone(), self.state.take()?);
+        let owes = std::mem::take(&mut self.owes);
+        Some(Change { id, expected: self.revision, state, owes })
     }
 }
 

@@ -101,7 +101,7 @@ impl Reconciler {
 
     async fn announce(&self, mut records: Vec<Record>) -> Result<usize> {
         records.retain(|record| !record.owes.is_empty());
-        let results = self.outbox.announce(records).await;
+        let results = self.outbox.announce(&mut records).await;
         results.into_iter().collect::<Result<Vec<()>>>().map(|done| done.len())
     }
 }

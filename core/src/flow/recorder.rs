@@ -1,10 +1,11 @@
 //! Events → the repository, which stays in step with orders that live elsewhere.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use super::announce::Outbox;
 use super::consume::{Handler, Verdict, consume};
@@ -90,11 +91,12 @@ impl Handler for Recorder {
     }
 }
 
-/// Inputs gathered by order, in the order of their messages.
+/// Inputs gathered by order, in the order of their messages. The map is only looked up in, never
+/// iterated: its order means nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) cases: Vec<Case>,
-    by_id: BTreeMap<OrderId, usize>,
+    by_id: HashMap<OrderId, usize, FixedState>,
 }
 
 /// Where an input stands in a [`Batch`].

@@ -1,0 +1,108 @@
+//! Puts the parts together: backends by URL, loops by role.
+
+use std::sync::Arc;
+
+use expirer_backends::TokioClock;
+use expirer_backends::connect::{self, Bus, ConnectOptions};
+use expirer_core::flow::{
+    Canceller, Env, Expirer, Limits, Orders, Reconciler, Recorder, Scheduler,
+};
+use expirer_core::observe::Flow;
+use expirer_core::{Clock, DelayQueue, OrderRepo};
+use tokio::task::JoinSet;
+
+use crate::capability::Capabilities;
+use crate::config::{BackendUrl, Chosen, Config};
+use crate::observer::Ears;
+use crate::random;
+use crate::shutdown::Stop;
+
+/// The backends, and what the loops need besides.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) bus: Bus,
+    pub(crate) queue: Arc<dyn DelayQueue>,
+    pub(crate) repo: Arc<dyn OrderRepo>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ears: Arc<Ears>,
+    env: Env,
+}
+
+impl Parts {
+    /// Connects the backends.
+    ///
+    /// # Errors
+    /// A text that names the setting and what is wrong with it.
+    pub(crate) async fn connect(config: &Config) -> Result<Self, String> {
+        let seed = random::seed()
+            .map_err(|error| format!("the machine has no randomness for a seed: {error}"))?;
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+        let options =
+            ConnectOptions::new(Arc::clone(&clock), seed).with_keep_ended(config.keep_ended);
+        let queue = connect::queue(config.queue.value.as_str(), &options).await;
+        let queue = queue.map_err(|error| failed("queue", &config.queue, &error))?;
+        let repo = connect::repo(config.repo.value.as_str(), &options).await;
+        let repo = repo.map_err(|error| failed("repo", &config.repo, &error))?;
+        let bus = connect::bus(config.bus.value.as_str(), &options).await;
+        let bus = bus.map_err(|error| failed("bus", &config.bus, &error))?;
+        let ears = Arc::new(Ears::new());
+        let env = Env::new(Arc::clone(&clock), Arc::<Ears>::clone(&ears));
+        let env = env.with_limits(limits(config, seed));
+        Ok(Self { bus, queue, repo, clock, ears, env })
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            bus: self.bus.bus.capabilities(),
+            queue: self.queue.capabilities(),
+            repo: self.repo.capabilities(),
+        }
+    }
+
+    /// Orders on request.
+    pub(crate) fn orders(&self) -> Orders {
+        let (bus, repo) = (Arc::clone(&self.bus.bus), Arc::clone(&self.repo));
+        Orders::new(bus, repo, Arc::clone(&self.queue), self.env.clone())
+    }
+
+    /// Starts a loop for each of `flows`. Each ends when `stop` does; one that ends before has
+    /// panicked.
+    pub(crate) fn spawn(&self, flows: &[Flow], stop: &Stop) -> JoinSet<()> {
+        let mut loops = JoinSet::new();
+        for flow in flows {
+            self.spawn_one(*flow, stop.clone(), &mut loops);
+        }
+        loops
+    }
+
+    fn spawn_one(&self, flow: Flow, stop: Stop, loops: &mut JoinSet<()>) {
+        let (bus, queue) = (Arc::clone(&self.bus.bus), Arc::clone(&self.queue));
+        let (repo, env) = (Arc::clone(&self.repo), self.env.clone());
+        macro_rules! spawn {
+            ($flow:expr) => {{
+                let flow = $flow;
+                loops.spawn(async move { flow.run(stop.wait()).await })
+            }};
+        }
+        match flow {
+            Flow::Scheduler => spawn!(Scheduler::new(bus, queue, env)),
+            Flow::Expirer => spawn!(Expirer::new(bus, queue, env)),
+            Flow::Recorder => spawn!(Recorder::new(bus, repo, queue, env)),
+            Flow::Canceller => spawn!(Canceller::new(bus, repo, queue, env)),
+            Flow::Reconciler => spawn!(Reconciler::new(bus, repo, queue, env)),
+        };
+    }
+}
+
+fn limits(config: &Config, seed: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.batch_max = config.batch;
+    limits.payment_wait = config.payment_wait;
+    limits.seed = seed;
+    limits
+}
+
+fn failed(setting: &str, url: &Chosen<BackendUrl>, error: &expirer_core::Error) -> String {
+    let Chosen { value, origin } = url;
+    format!("{setting} {value} ({origin}): {error}")
+}
