@@ -61,7 +61,7 @@ impl Flow {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Signal<'a> {
-    /// A loop is connected and takes work; said again after every fault.
+    /// A loop is connected and takes work; said again when it does so after a fault.
     Ready {
         /// Which loop.
         flow: Flow,

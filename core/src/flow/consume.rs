@@ -90,6 +90,7 @@ impl Session<'_> {
         let flow = self.handler.flow();
         let limits = &self.env.limits;
         let options = ReceiveOptions::new(limits.batch_max).with_wait(limits.wait);
+        let mut is_faulty = false;
         loop {
             let receive = self.consumer.receive(options.clone());
             let Some(batch) = stop.or(self.env.within(limits.wait + limits.step, receive)).await
@@ -97,10 +98,14 @@ impl Session<'_> {
                 return Ok(());
             };
             let batch = batch?;
+            if std::mem::take(&mut is_faulty) {
+                self.env.report(&Signal::Ready { flow });
+            }
             if !batch.is_empty() {
                 self.env.report(&Signal::Batch { flow, items: batch.len() });
                 if let Some(error) = self.turn(&batch, backoff).await? {
                     self.env.back_off(flow, &error, backoff, stop).await;
+                    is_faulty = true;
                 } else {
                     backoff.reset();
                 }
