@@ -129,7 +129,7 @@ impl<R: Read> Lines<R> {
 
     /// The message in the line; a blank line is none, a bad one comes out as a dead letter.
     fn message(&self, output: &Output, bus: &MemoryBus) -> Option<Message> {
-        if self.line.iter().all(u8::is_ascii_whitespace) {
+        if self.over == 0 && self.line.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
         let decoded = match self.over {
