@@ -175,6 +175,22 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// Whether hearing this shows that an event of the same order is published. Our own
+    /// announcement comes back to us, often before we have cleared what we owed; without this, it
+    /// would be found owing and be announced again.
+    #[must_use]
+    pub fn shows_published(&self, owed: &Event) -> bool {
+        match (self, owed) {
+            (Self::Created(heard, ..), Event::OrderCreated(owed)) => heard.version == owed.version,
+            (Self::CancelledElsewhere { version }, Event::OrderCancelled(owed)) => {
+                *version == owed.version
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A new order of ours.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {

@@ -143,6 +143,9 @@ impl Attempt {
     }
 
     fn apply(&mut self, id: &OrderId, input: &Input, now: crate::Timestamp) {
+        let owed = self.owes.len();
+        self.owes.retain(|event| !input.shows_published(event));
+        self.changed |= self.owes.len() < owed;
         self.answers.push(apply(id, self.state.as_ref(), input, now).map(|decision| {
             if decision.state.is_some() {
                 self.state = decision.state;

@@ -88,7 +88,10 @@ fn an_unpaid_order_is_seen_to_expire_and_a_paid_one_is_not() {
             assert!(now_ms() >= begun + 400, "early");
             break (id, data);
         }
-        heard.push((event, data["orderId"].as_str().or(data["id"].as_str()).unwrap().to_owned()));
+        heard.push((
+            event,
+            data["orderId"].as_str().or_else(|| data["id"].as_str()).unwrap().to_owned(),
+        ));
     };
     assert_eq!(cancelled.0, "order:cancelled:unpaid:1");
     assert_eq!(cancelled.1, json!({ "id": "unpaid", "version": 1, "ticket": { "id": "t1" } }));
@@ -100,7 +103,7 @@ fn an_unpaid_order_is_seen_to_expire_and_a_paid_one_is_not() {
 
     assert_eq!((get(&address, "/healthz").0, get(&address, "/readyz").0), (200, 200));
     let (_, metrics) = get(&address, "/metrics");
-    assert!(metrics.lines().any(|line| line == "expirer_fired_total 1"), "{metrics}");
+    assert!(metrics.lines().any(|line| line == "expirer_timers_fired_total 1"), "{metrics}");
     drop(expirer);
 }
 

@@ -122,3 +122,24 @@ fn nothing_is_acked_uncommitted() {
         ]
     );
 }
+
+#[test]
+fn our_own_announcement_that_comes_back_early_clears_what_is_owed_and_is_not_repeated() {
+    let owed = |version| {
+        let ticket = Some(crate::event::TicketRef { id: ticket().id });
+        Event::OrderCancelled(crate::event::OrderCancelled { id: id("o1"), version, ticket })
+    };
+    let world = World::default()
+        .with_row("o1", order(Phase::Cancelled, NOW), vec![owed(1)])
+        .with_batch([owed(1).message()])
+        .with_batch([owed(1).message()]);
+    assert_eq!(run(&world)[1..], ["commit o1 cancelled owes 0", "ack 1", "ack 2"]);
+    // Another version is another event: what is owed is still to be announced.
+    let world = World::default()
+        .with_row("o1", order(Phase::Cancelled, NOW), vec![owed(2)])
+        .with_batch([owed(1).message()]);
+    assert_eq!(
+        run(&world)[1..],
+        ["publish order:cancelled", "commit o1 cancelled owes 0", "ack 1"]
+    );
+}

@@ -73,9 +73,12 @@ fn paid(n: u64) -> Message {
     Event::PaymentCreated(PaymentCreated { id, order_id: order_id(n) }).message()
 }
 
-/// Plays a script with crashes and faults for two minutes, then in peace for ten.
-fn play(seed: u64) -> (Stage, BTreeMap<OrderId, Plan>, u64) {
+/// Plays a script, in a storm with crashes and faults for two minutes, then in peace for ten.
+fn play(seed: u64, storm: bool) -> (Stage, BTreeMap<OrderId, Plan>, u64) {
     let mut stage = Stage::new(seed, 20);
+    if !storm {
+        stage.faults.end();
+    }
     let (plans, acts) = script(&mut stage);
     let (storm_end, end) = (NOW + Duration::from_secs(120), NOW + Duration::from_secs(720));
     let (mut acts, mut crashes) = (acts.into_iter().peekable(), 0);
@@ -87,7 +90,7 @@ fn play(seed: u64) -> (Stage, BTreeMap<OrderId, Plan>, u64) {
         stage.turn(until);
         if stage.now() >= storm_end {
             stage.faults.end();
-        } else if stage.seed.one_in(60) {
+        } else if storm && stage.seed.one_in(60) {
             let name = stage.seed.below((LOOPS * REPLICAS) as u64);
             stage.start(usize::try_from(name).expect("an index"));
             crashes += 1;
@@ -147,7 +150,7 @@ fn check(stage: &Stage, plans: &BTreeMap<OrderId, Plan>) -> Result<u64, TestCase
 fn a_crash_or_a_fault_at_any_step_loses_nothing_and_changes_nothing_twice() {
     let (mut crashes, mut faults, mut repeats) = (0, 0, 0);
     for seed in 0..150 {
-        let (stage, plans, crashed) = play(seed);
+        let (stage, plans, crashed) = play(seed, true);
         repeats += check(&stage, &plans).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         crashes += crashed;
         faults += stage.faults.failed();
@@ -157,9 +160,18 @@ fn a_crash_or_a_fault_at_any_step_loses_nothing_and_changes_nothing_twice() {
 }
 
 #[test]
+fn in_peace_every_announcement_is_made_once() {
+    for seed in 0..50 {
+        let (stage, plans, _) = play(seed, false);
+        let repeats = check(&stage, &plans).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(repeats, 0, "seed {seed}");
+    }
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     let run = |seed| {
-        let (stage, _, crashes) = play(seed);
+        let (stage, _, crashes) = play(seed, true);
         (stage.heard, crashes)
     };
     assert_eq!(run(7), run(7));
