@@ -24,7 +24,8 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// What is shown: the five subjects and our dead letters.
 fn subjects() -> Vec<Subject> {
-    let dead = [Group::EXPIRATION_SERVICE, Group::ORDERS_SERVICE].map(Subject::Dead);
+    let groups = [Group::EXPIRATION_SERVICE, Group::ORDERS_SERVICE, Group::STDIO];
+    let dead = groups.map(Subject::Dead);
     Subject::EVENTS.into_iter().chain(dead).collect()
 }
 
