@@ -34,19 +34,31 @@ impl Clock for TokioClock {
 
     #[expect(clippy::disallowed_methods, reason = "this is the one sleep")]
     async fn sleep_until(&self, at: Timestamp) {
-        loop {
-            let now = self.now();
-            if now >= at {
-                return;
-            }
-            tokio::time::sleep(at.since(now).min(SLEEP_MAX)).await;
+        let mut before = self.now();
+        while let Some(nap) = next_nap(before, self.now(), at) {
+            before = self.now();
+            tokio::time::sleep(nap).await;
         }
     }
+}
+
+/// How long to sleep before looking again; `None` once it is time, or the clock was set back.
+fn next_nap(before: Timestamp, now: Timestamp, at: Timestamp) -> Option<Duration> {
+    (now < at && now >= before).then(|| at.since(now).min(SLEEP_MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_within_a_second() {
+        let at = |millis| Timestamp::from_millis(millis);
+        assert_eq!(next_nap(at(0), at(0), at(300)), Some(Duration::from_millis(300)));
+        assert_eq!(next_nap(at(0), at(0), at(9_000)), Some(SLEEP_MAX));
+        assert_eq!(next_nap(at(0), at(9_000), at(9_000)), None, "forward");
+        assert_eq!(next_nap(at(1000), at(999), at(9_000)), None, "back");
+    }
 
     #[tokio::test]
     async fn a_sleep_never_ends_early() {

@@ -62,6 +62,13 @@ pub trait Finite: Debug + Send + Sync + 'static {
     /// Returns once nobody reads the output any more.
     async fn output_closed(&self);
 
+    /// Why the input or the output failed: a read error, a full disk. `None` after a plain end of
+    /// the input, or where its reader has left the output.
+    fn failure(&self) -> Option<String>;
+
+    /// How many lines of the input were no message, and came out as dead letters.
+    fn bad_lines(&self) -> u64;
+
     /// How many messages were ever stored, if every group has settled all of them.
     fn settled(&self) -> Option<u64>;
 }

@@ -215,12 +215,12 @@ impl Progress {
     }
 
     /// Until when the group has settled everything, as far as the backend can tell: without a
-    /// watermark, always or never, as nothing or something is waiting or held.
+    /// watermark, until it was `asked` if nothing was waiting or held by then, else never.
     #[must_use]
-    pub const fn settled_until(&self) -> Timestamp {
+    pub const fn settled_until(&self, asked: Timestamp) -> Timestamp {
         match self.worked_off {
             Some(worked_off) => worked_off,
-            None if self.waiting == 0 && self.unacked == 0 => Timestamp::MAX,
+            None if self.waiting == 0 && self.unacked == 0 => asked,
             None => Timestamp::MIN,
         }
     }

@@ -15,9 +15,11 @@ pub trait Clock: Debug + Send + Sync + 'static {
     /// The time now. It may step backwards when an operator or NTP sets the machine's clock.
     fn now(&self) -> Timestamp;
 
-    /// Returns once [`now`](Self::now) has reached `at`, never before.
+    /// Returns once [`now`](Self::now) has reached `at`; before that only if the clock was set
+    /// back in the meantime, so that nobody sleeps through the time that was put in again. Whoever
+    /// must not be early looks at the time again.
     ///
     /// An implementation re-reads wall time at least once a second, so that a clock that was set
-    /// forward is noticed. Dropping the future has no effect.
+    /// is noticed. Dropping the future has no effect.
     async fn sleep_until(&self, at: Timestamp);
 }

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -248,7 +249,7 @@ impl Message {
     /// This message as a dead letter of `group`, to be published in its place.
     #[must_use]
     pub fn into_dead_letter(mut self, group: Group, reason: &str, now: Timestamp) -> Self {
-        self.headers.insert(Headers::REASON, reason);
+        self.headers.insert(Headers::REASON, printable(reason));
         self.headers.insert(Headers::SUBJECT, self.subject.as_str());
         self.headers.insert(Headers::TIME, now.to_string());
         Self { id: None, subject: Subject::Dead(group), ..self }
@@ -272,6 +273,11 @@ impl std::error::Error for DecodeError {}
 
 /// An error that repeats the input repeats no more of it than this.
 const REASON_BYTES_MAX: usize = 512;
+
+/// A reason repeats parts of the input, and becomes a header and a line of a log.
+fn printable(reason: &str) -> String {
+    reason.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
 
 /// A payload with its subject.
 pub trait Payload: Serialize + DeserializeOwned {
@@ -305,6 +311,10 @@ pub trait Payload: Serialize + DeserializeOwned {
 /// # Errors
 /// A text such as ``ticket.price: invalid type: string "x", expected a number``.
 pub fn decode_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    // Serde would take an array for a struct, field by field.
+    if json.trim_ascii_start().first() == Some(&b'[') {
+        return Err("expected an object, found an array".to_owned());
+    }
     serde_json::from_slice(json).map_err(|plain| {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let mut reason = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
@@ -312,7 +322,7 @@ pub fn decode_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
             _ => plain.to_string(),
         };
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-        reason
+        printable(&reason)
     })
 }
 
@@ -389,6 +399,27 @@ pub struct TicketRef {
     pub id: TicketId,
 }
 
+/// An object or nothing; serde would take an array for a struct, field by field.
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+    d.deserialize_any(Object(PhantomData))
+}
+
 fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let version = u64::deserialize(deserializer)?;
     if version > VERSION_MAX {
@@ -427,12 +458,27 @@ pub struct OrderCreated {
     /// When it expires.
     pub expires_at: Timestamp,
     /// What it reserves. The Scheduler does without; the Recorder needs it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Ticket>,
 }
 
 impl Payload for OrderCreated {
     const SUBJECT: &'static str = "order:created";
+}
+
+/// What the Scheduler needs of `order:created`, and no more: orders may live elsewhere, in a form
+/// that is not ours beyond these two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderExpiry {
+    /// The order's id.
+    pub id: OrderId,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
+impl Payload for OrderExpiry {
+    const SUBJECT: &'static str = OrderCreated::SUBJECT;
 }
 
 /// `expiration:complete`: an order's time is up.
@@ -459,7 +505,7 @@ pub struct OrderCancelled {
     #[serde(default, deserialize_with = "version")]
     pub version: u64,
     /// The ticket that is free again. We always write it and do without it when reading.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub ticket: Option<TicketRef>,
 }
 
@@ -646,7 +692,16 @@ mod tests {
             (Subject::PaymentLate, late, &["/id", "/orderId", "/reason"], &[]),
         ];
         let id = "x".repeat(1 << 20);
-        let wrong = [json!([]), json!(-1.5), json!(true), json!(""), json!(id), json!("a\u{0}")];
+        let wrong = [
+            json!([]),
+            json!(-1.5),
+            json!(true),
+            json!(""),
+            json!(id),
+            json!("a\u{0}"),
+            json!("a\r\nX: y"),
+            json!(["t1", 20]),
+        ];
         for (subject, good, required, optional) in cases {
             decode(&subject, &good).expect("the example is good");
             for pointer in required {
@@ -666,6 +721,7 @@ mod tests {
                     let path = pointer[1..].replace('/', ".");
                     assert!(error.contains(&path), "{subject} {pointer}: {error}");
                     assert!(error.len() < 1000, "an error does not repeat a megabyte");
+                    assert!(!error.contains(char::is_control), "nor a control character: {error}");
                 }
             }
         }
@@ -684,6 +740,7 @@ mod tests {
             bomb.as_bytes(),
             format!("{{\"id\":{bomb}}}").as_bytes(),
             b"",
+            b" [\"o1\",0,\"created\",\"u1\",\"2026-11-22T10:00:00Z\",{\"id\":\"t1\"}]",
             b"null",
             b"{\"id\":\"\xff\"}",
             b"{\"id\":\"o1\",\"id\":\"o2\",\"expiresAt\":\"2026-11-22T10:00:00Z\"}",

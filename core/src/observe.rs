@@ -113,7 +113,7 @@ pub enum Signal<'a> {
         /// Why.
         reason: &'a str,
     },
-    /// A call failed; the loop goes on.
+    /// A call failed; nothing is lost, and the loop goes on.
     Failed {
         /// In which loop.
         flow: Flow,
@@ -121,6 +121,8 @@ pub enum Signal<'a> {
         error: &'a Error,
         /// When it is tried again.
         retry_in: Duration,
+        /// Whether the loop waits that out; it is [`Ready`](Self::Ready) again after that.
+        whole_loop: bool,
     },
     /// The payments were not worked off within the payment wait: the order is cancelled without.
     PaymentWaitOver {

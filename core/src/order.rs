@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{
     Event, LateReason, OpenStatus, OrderCancelled, OrderCreated, PaymentLate, Ticket, TicketRef,
+    VERSION_MAX,
 };
 use crate::{OrderId, PaymentId, Timestamp, TraceParent, UserId};
 
@@ -68,7 +69,8 @@ pub struct Ahead {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
-    /// Grows by one with every change of ours; taken over from `order:created`.
+    /// Grows by one with every change of ours, up to [`VERSION_MAX`]; taken over from
+    /// `order:created`.
     pub version: u64,
     /// Where it stands.
     pub phase: Phase,
@@ -176,13 +178,12 @@ pub enum Input {
 }
 
 impl Input {
-    /// Whether hearing this shows that an event of the same order is published. Our own
-    /// announcement comes back to us, often before we have cleared what we owed; without this, it
-    /// would be found owing and be announced again.
+    /// Whether hearing this shows that an event of the same order is published. That it reached us
+    /// is no confirmation that it will reach every group: what is owed stays owed.
     #[must_use]
     pub fn shows_published(&self, owed: &Event) -> bool {
         match (self, owed) {
-            (Self::Created(heard, ..), Event::OrderCreated(owed)) => heard.version == owed.version,
+            (Self::Created(heard, ..), Event::OrderCreated(owed)) => heard == owed,
             (Self::CancelledElsewhere { version }, Event::OrderCancelled(owed)) => {
                 *version == owed.version
             }
@@ -374,7 +375,7 @@ fn paid_ahead(id: &OrderId, known: &Ahead, payment: &PaymentId) -> Decision {
 }
 
 fn cancelled_ahead(id: &OrderId, known: &Ahead, version: u64) -> Decision {
-    if known.cancelled.is_some_and(|noted| noted >= version) {
+    if known.cancelled.is_some() {
         return Decision::nothing();
     }
     let mut next = Ahead { cancelled: Some(version), ..known.clone() };
@@ -392,8 +393,7 @@ fn open(id: &OrderId, order: &Order, input: &Input, now: Timestamp) -> Result<De
     match input {
         Input::Create(draft) => order.same_as(draft),
         Input::Created(event, ticket, trace) if event.version > order.version => {
-            let moved = Order::heard(event, ticket, *trace);
-            Ok(Decision::of(Effect::Moved, State::Order(moved)))
+            Ok(Decision::of(Effect::Moved, State::Order(order.moved(event, ticket, *trace))))
         }
         Input::Created(..) => Ok(Decision::nothing()),
         Input::Paid(payment) => {
@@ -499,6 +499,14 @@ impl Order {
         }
     }
 
+    /// This order at a higher version, which may leave out what is known.
+    fn moved(&self, event: &OrderCreated, ticket: &Ticket, trace: Option<TraceParent>) -> Self {
+        let mut moved = Self::heard(event, ticket, trace.or(self.trace));
+        moved.user_id = moved.user_id.or_else(|| self.user_id.clone());
+        moved.ticket.price = moved.ticket.price.or(self.ticket.price);
+        moved
+    }
+
     fn drafted(draft: &Draft) -> Self {
         Self {
             version: 0,
@@ -529,19 +537,25 @@ impl Order {
         if same { Ok(Decision::nothing()) } else { Err(Refused::Differs) }
     }
 
+    /// The version after a change of ours. At the largest that the wire can carry it stays: a
+    /// version beyond would be refused by whoever reads it, ourselves included.
+    fn next_version(&self) -> u64 {
+        self.version.saturating_add(1).min(VERSION_MAX)
+    }
+
     fn complete(&mut self, payment: Option<PaymentId>) {
-        self.version += 1;
+        self.version = self.next_version();
         self.phase = Phase::Complete { payment };
     }
 
     /// Elsewhere counts its versions itself; ours never falls behind.
     fn cancel_at(&mut self, version: u64) {
-        self.version = version.max(self.version + 1);
+        self.version = version.max(self.next_version());
         self.phase = Phase::Cancelled;
     }
 
     fn cancel(mut self, id: &OrderId, effect: Effect) -> Decision {
-        self.version += 1;
+        self.version = self.next_version();
         self.phase = Phase::Cancelled;
         let cancelled = Event::OrderCancelled(OrderCancelled {
             id: id.clone(),

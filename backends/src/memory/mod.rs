@@ -71,7 +71,8 @@ use futures_lite::future;
 #[cfg(feature = "stdio")]
 pub(crate) use self::bus::MemoryConsumer;
 pub use self::bus::{
-    MemoryBus, RETAINED_MAX, SUBJECT_MESSAGES_MAX, TAIL_MESSAGES_MAX, UNREAD_RETAINED_MAX,
+    MemoryBus, RETAINED_MAX, SUBJECT_BYTES_MAX, SUBJECT_MESSAGES_MAX, TAIL_MESSAGES_MAX,
+    UNREAD_RETAINED_MAX,
 };
 pub use self::queue::MemoryQueue;
 pub use self::repo::{AHEAD_KEEP, MemoryRepo};

@@ -1,13 +1,14 @@
 //! Standard input, read by a thread of its own: reading blocks, and cannot be taken back.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use event_listener::{Event, Listener};
 use expirer_core::{ErrorKind, Message};
 
 use super::output::Output;
-use super::{LINE_BYTES_MAX, READ_AHEAD_MAX, line};
+use super::{LINE_BYTES_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, line};
 use crate::memory::MemoryBus;
 
 /// Messages stored at a time.
@@ -18,6 +19,8 @@ const BATCH_MAX: usize = 256;
 pub(super) struct Input {
     is_ended: AtomicBool,
     end: Event,
+    failure: OnceLock<String>,
+    bad_lines: AtomicU64,
 }
 
 impl Input {
@@ -32,7 +35,22 @@ impl Input {
         }
     }
 
-    pub(super) fn end(&self) {
+    /// Ends it before its end.
+    pub(super) fn fail(&self, failure: String) {
+        // The first failure is the one that counts.
+        let _ = self.failure.set(failure);
+        self.end();
+    }
+
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.get().cloned()
+    }
+
+    pub(super) fn bad_lines(&self) -> u64 {
+        self.bad_lines.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
         self.is_ended.store(true, Ordering::Release);
         self.end.notify(usize::MAX);
     }
@@ -43,18 +61,35 @@ impl Input {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             let more = lines.read();
-            match &more {
-                Ok(true) => batch.extend(lines.message(output, bus)),
-                Ok(false) => {}
-                Err(error) => dead(lines.number + 1, &format!("input: {error}"), b"", output, bus),
+            if matches!(more, Ok(true)) {
+                match lines.message() {
+                    None => {}
+                    Some(Ok(message)) => batch.push(message),
+                    Some(Err(reason)) => self.dead(&lines, &reason, output, bus),
+                }
             }
             let ended = !matches!(more, Ok(true));
             if ended || batch.len() >= BATCH_MAX || !lines.has_next() {
                 store(&mut batch, bus, output);
             }
-            if ended || output.is_closed() {
-                return self.end();
+            match more {
+                Err(error) => {
+                    let number = lines.number + 1;
+                    return self.fail(format!("the input failed at line {number}: {error}"));
+                }
+                Ok(more) if !more || output.is_closed() => return self.end(),
+                Ok(_) => {}
             }
+        }
+    }
+
+    /// A line that is no message. If it cannot be written, the output is closed and so are we.
+    fn dead<R>(&self, lines: &Lines<R>, reason: &str, output: &Output, bus: &MemoryBus) {
+        self.bad_lines.fetch_add(1, Ordering::Relaxed);
+        let dead = [line::dead(lines.number, reason, &lines.line)];
+        if output.write_blocking(&line::encode_all(&dead)).is_ok() {
+            // For those who follow the tail; the line itself is out.
+            let _ = bus.publish_now(&dead);
         }
     }
 }
@@ -63,22 +98,14 @@ impl Input {
 fn store(batch: &mut Vec<Message>, bus: &MemoryBus, output: &Output) {
     while !batch.is_empty() && !output.is_closed() {
         let settled = bus.settled();
-        if bus.outstanding() < READ_AHEAD_MAX {
+        let backlog = bus.backlog();
+        if backlog.messages < READ_AHEAD_MAX && backlog.bytes < READ_AHEAD_BYTES_MAX {
             match bus.publish_now(batch) {
                 Err(error) if error.kind() == ErrorKind::Overloaded => {}
                 _ => return batch.clear(),
             }
         }
         settled.wait();
-    }
-}
-
-/// A line that is no message. If it cannot be written, the output is closed and so are we.
-fn dead(number: u64, reason: &str, raw: &[u8], output: &Output, bus: &MemoryBus) {
-    let dead = [line::dead(number, reason, raw)];
-    if output.write_blocking(&line::encode_all(&dead)).is_ok() {
-        // For those who follow the tail; the line itself is out.
-        let _ = bus.publish_now(&dead);
     }
 }
 
@@ -127,18 +154,22 @@ impl<R: Read> Lines<R> {
         self.source.buffer().contains(&b'\n')
     }
 
-    /// The message in the line; a blank line is none, a bad one comes out as a dead letter.
-    fn message(&self, output: &Output, bus: &MemoryBus) -> Option<Message> {
-        if self.over == 0 && self.line.iter().all(u8::is_ascii_whitespace) {
-            return None;
+    /// The message in the line, or what is wrong with it; a blank line is none.
+    fn message(&self) -> Option<Result<Message, String>> {
+        if self.over > 0 {
+            let bytes = self.line.len() + self.over;
+            let max = LINE_BYTES_MAX;
+            let text = format!(
+                "the line has {bytes} bytes; at most {max} are allowed, and raw holds those"
+            );
+            return Some(Err(text));
         }
-        let decoded = match self.over {
-            0 => line::decode(&self.line),
-            over => Err(format!(
-                "the line has {} bytes; at most {LINE_BYTES_MAX} are allowed, and raw holds those",
-                self.line.len() + over
-            )),
+        // Windows tools begin a file with a byte order mark.
+        let line = match self.number {
+            1 => self.line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.line),
+            _ => &self.line,
         };
-        decoded.map_err(|reason| dead(self.number, &reason, &self.line, output, bus)).ok()
+        let is_blank = line.iter().all(u8::is_ascii_whitespace);
+        (!is_blank).then(|| line::decode(line))
     }
 }

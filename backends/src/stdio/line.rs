@@ -31,18 +31,30 @@ struct Dead<'a> {
 pub(super) fn decode(line: &[u8]) -> Result<Message, String> {
     let text = std::str::from_utf8(line)
         .map_err(|error| format!("not UTF-8 from byte {} on", error.valid_up_to()))?;
-    let line: Line<'_> = serde_json::from_str(text)
-        .map_err(|error| format!("not a line {{\"subject\": …, \"data\": {{…}}}}: {error}"))?;
+    if !text.trim_start().starts_with('{') {
+        return Err(not_a_line(&"it does not begin with {"));
+    }
+    let line: Line<'_> = serde_json::from_str(text).map_err(|error| not_a_line(&error))?;
     let subject: Subject = line.subject.parse().map_err(|error| format!("subject: {error}"))?;
     let payload = line.data.get().as_bytes();
     match Event::decode(&subject, payload) {
         None => return Err("subject: dead letters are not taken as input".to_owned()),
-        Some(Err(error)) => return Err(error.to_string()),
+        Some(Err(error)) => return Err(without_position(&error.to_string())),
         Some(Ok(_)) => {}
     }
     let mut message = Message::new(subject, payload);
     message.headers = line.headers.into_iter().collect();
     Ok(message)
+}
+
+fn not_a_line(why: &dyn std::fmt::Display) -> String {
+    let why = without_position(&why.to_string());
+    format!("not a line {{\"subject\": …, \"data\": {{…}}}}: {why}")
+}
+
+/// An error tells its place within the piece that was read, as line 1 of it: not of the input.
+fn without_position(reason: &str) -> String {
+    reason.rsplit_once(" at line ").map_or(reason, |(reason, _)| reason).to_owned()
 }
 
 /// The dead letter of a line, by its number from 1 on.
@@ -117,7 +129,9 @@ mod tests {
         for (line, expected) in [
             (&b""[..], "not a line"),
             (b"\xff", "not UTF-8 from byte 0 on"),
-            (b"[]", "not a line"),
+            (b"[]", "it does not begin with {"),
+            (br#"["order:created", {"id": "o1"}]"#, "it does not begin with {"),
+            (br#"{"subject": "order:created", "data": ["o1"]}"#, "expected an object"),
             (b"{}", "missing field `subject`"),
             (br#"{"subject": "order:created"}"#, "missing field `data`"),
             (br#"{"subject": "order:paid", "data": {}}"#, "unknown name \"order:paid\""),

@@ -6,7 +6,7 @@
 //!
 //! *Delivery*: at least once within the process; nothing survives it. *Confirmed* means written
 //! to standard output and flushed. *Bounded*: a line has at most 1 MiB, and no more than 8,192
-//! messages are read ahead of the slowest group. A line that is no message comes out on
+//! messages or 64 MiB are read ahead of the slowest group. A line that is no message comes out on
 //! `dead:stdio` with its number, the reason and the raw text, and the rest goes on.
 
 mod input;
@@ -32,8 +32,10 @@ use output::Output;
 
 /// The longest line, in bytes.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// How many messages are read ahead of the slowest group.
+/// How many messages are read ahead of the slowest group, not counting those that it has put off.
 pub const READ_AHEAD_MAX: u64 = 8_192;
+/// How many bytes of messages are read ahead, those that are put off included.
+pub const READ_AHEAD_BYTES_MAX: u64 = 1 << 26;
 
 /// A bus on two byte streams.
 #[derive(Debug)]
@@ -75,7 +77,10 @@ impl StdioBus {
         let output = Output::start(sink)
             .map_err(|error| Error::new(ErrorKind::Unavailable, "stdio", "open", error))?;
         Ok(Self {
-            memory: Arc::new(MemoryBus::new(Arc::clone(&options.clock), options.seed)),
+            memory: Arc::new(MemoryBus::retaining_nothing(
+                Arc::clone(&options.clock),
+                options.seed,
+            )),
             output,
             input: Arc::new(Input::default()),
             source: Mutex::new(Some(Source(Box::new(source)))),
@@ -90,7 +95,7 @@ impl StdioBus {
         let input = Arc::clone(&self.input);
         let read = move || input.read(BufReader::with_capacity(1 << 18, source), &memory, &output);
         if std::thread::Builder::new().name("stdin".to_owned()).spawn(read).is_err() {
-            self.input.end();
+            self.input.fail("no thread to read it".to_owned());
         }
     }
 }
@@ -135,6 +140,14 @@ impl Finite for StdioBus {
 
     async fn output_closed(&self) {
         self.output.closed().await;
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.input.failure().or_else(|| self.output.failure())
+    }
+
+    fn bad_lines(&self) -> u64 {
+        self.input.bad_lines()
     }
 
     fn settled(&self) -> Option<u64> {

@@ -15,7 +15,10 @@ pub(super) struct Output {
     written: Event,
 }
 
-/// Each publisher waits for its own bytes, so that no more is pending than one batch each.
+/// More than this is not taken in: who publishes waits, and leaves nothing behind if it goes.
+const PENDING_BYTES_MAX: usize = 1 << 22;
+
+/// What was published and is not written.
 #[derive(Debug, Default)]
 struct State {
     pending: Vec<u8>,
@@ -23,7 +26,15 @@ struct State {
     bytes_appended: u64,
     bytes_written: u64,
     /// Why nothing more will be written.
-    closed: Option<String>,
+    closed: Option<Closed>,
+}
+
+/// Why nothing more will be written.
+#[derive(Clone, Debug)]
+struct Closed {
+    reason: String,
+    /// Its reader has left, which is no failure.
+    by_reader: bool,
 }
 
 impl Output {
@@ -39,10 +50,10 @@ impl Output {
 
     /// Writes and flushes; returns when it is done, or fails with [`ErrorKind::Closed`].
     pub(super) async fn write(&self, bytes: Vec<u8>) -> Result<()> {
-        let mark = self.append(&bytes);
+        let mut mark = None;
         loop {
             let written = self.written.listen();
-            if let Some(done) = self.is_written(mark) {
+            if let Some(done) = self.step(&bytes, &mut mark) {
                 return done;
             }
             written.await;
@@ -51,14 +62,33 @@ impl Output {
 
     /// As [`write`](Self::write), for a thread.
     pub(super) fn write_blocking(&self, bytes: &[u8]) -> Result<()> {
-        let mark = self.append(bytes);
+        let mut mark = None;
         loop {
             let written = self.written.listen();
-            if let Some(done) = self.is_written(mark) {
+            if let Some(done) = self.step(bytes, &mut mark) {
                 return done;
             }
             event_listener::Listener::wait(written);
         }
+    }
+
+    /// Appends the bytes when there is room, then looks whether they are written.
+    fn step(&self, bytes: &[u8], mark: &mut Option<u64>) -> Option<Result<()>> {
+        if mark.is_none() {
+            *mark = self.append(bytes);
+        }
+        let state = self.lock();
+        if mark.is_some_and(|mark| state.bytes_written >= mark) {
+            return Some(Ok(()));
+        }
+        let Closed { reason, .. } = state.closed.clone()?;
+        Some(Err(Error::new(ErrorKind::Closed, "stdio", "publish", reason)))
+    }
+
+    /// Why the output failed, unless its reader has left.
+    pub(super) fn failure(&self) -> Option<String> {
+        let closed = self.lock().closed.clone()?;
+        (!closed.by_reader).then_some(closed.reason)
     }
 
     /// Returns once nobody reads the output any more.
@@ -77,23 +107,18 @@ impl Output {
         self.lock().closed.is_some()
     }
 
-    fn append(&self, bytes: &[u8]) -> u64 {
+    /// Takes the bytes in and says up to where everything has to be written then.
+    fn append(&self, bytes: &[u8]) -> Option<u64> {
         let mut state = self.lock();
+        if state.pending.len() >= PENDING_BYTES_MAX || state.closed.is_some() {
+            return None;
+        }
         state.pending.extend_from_slice(bytes);
         state.bytes_appended += bytes.len() as u64;
         let mark = state.bytes_appended;
         drop(state);
         self.appended.notify(usize::MAX);
-        mark
-    }
-
-    fn is_written(&self, mark: u64) -> Option<Result<()>> {
-        let state = self.lock();
-        if state.bytes_written >= mark {
-            return Some(Ok(()));
-        }
-        let reason = state.closed.clone()?;
-        Some(Err(Error::new(ErrorKind::Closed, "stdio", "publish", reason)))
+        Some(mark)
     }
 
     fn write_out(&self, mut sink: impl Write) {
@@ -104,7 +129,7 @@ impl Output {
             let mut state = self.lock();
             match result {
                 Ok(()) => state.bytes_written += bytes.len() as u64,
-                Err(error) => state.closed = Some(format!("the output is closed: {error}")),
+                Err(error) => state.closed = Some(closed(&error)),
             }
             let closed = state.closed.is_some();
             drop(state);
@@ -132,4 +157,9 @@ impl Output {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn closed(error: &io::Error) -> Closed {
+    let by_reader = error.kind() == io::ErrorKind::BrokenPipe;
+    Closed { reason: format!("the output is closed: {error}"), by_reader }
 }

@@ -6,7 +6,10 @@ use super::CONFLICT_ROUNDS_MAX;
 use super::bisect::{bisect, bisect_each};
 use super::env::Env;
 use crate::observe::Signal;
-use crate::{Change, Error, ErrorKind, EventBus, Message, OrderRepo, Outcome, Record, Result};
+use crate::{
+    Change, Error, ErrorKind, EventBus, Message, OrderId, OrderRepo, Outcome, OverdueOptions,
+    Record, Result, Timestamp,
+};
 
 /// The outbox: a repository whose records owe, and the bus to announce it on.
 #[derive(Clone, Debug)]
@@ -94,22 +97,31 @@ impl Outbox {
             return lost;
         }
         let ids: Vec<_> = lost.iter().map(|at| records[*at].id.clone()).collect();
-        let loaded = match self.env.step(self.repo.load(&ids)).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                lost.iter().for_each(|at| results[*at] = Err(error.clone()));
-                return Vec::new();
-            }
-        };
         let mut owing = Vec::new();
-        for (at, record) in lost.into_iter().zip(loaded) {
-            let Some(record) = record else { continue };
-            if !record.owes.is_empty() {
-                owing.push(at);
+        for (at, loaded) in lost.into_iter().zip(self.load(&ids).await) {
+            match loaded {
+                Ok(Some(record)) => {
+                    if !record.owes.is_empty() {
+                        owing.push(at);
+                    }
+                    records[at] = record;
+                }
+                Ok(None) => {}
+                Err(error) => results[at] = Err(error),
             }
-            records[at] = record;
         }
         owing
+    }
+
+    /// Loads a batch, so that one record that cannot be read fails alone: one result per id.
+    pub(crate) async fn load(&self, ids: &[OrderId]) -> Vec<Result<Option<Record>>> {
+        bisect_each(ids, |part| Box::pin(self.env.step(self.repo.load(part)))).await
+    }
+
+    /// Whether the repository answers; nothing can be overdue before the first moment there is.
+    pub(crate) async fn probe(&self) -> Result<()> {
+        let nothing = OverdueOptions::new(Timestamp::MIN, Timestamp::MIN, 1);
+        self.env.step(self.repo.overdue(nothing)).await.map(drop)
     }
 
     /// Commits a batch, alone with the change that can never be accepted: one result per change.

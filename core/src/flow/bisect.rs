@@ -8,11 +8,11 @@ use crate::{Error, ErrorKind, Result};
 /// A boxed future, as a closure over a slice has to return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Calls `call` with the whole batch; where it fails with [`ErrorKind::Invalid`], with its halves,
-/// down to the culprit. One result per item, in order.
+/// Calls `call` with the whole batch; where it fails with [`ErrorKind::Invalid`] or
+/// [`ErrorKind::Corrupt`], with its halves, down to the culprit. One result per item, in order.
 ///
 /// A culprit costs at most `2 · log2(n)` further calls. Any other error goes to every item of the
-/// call that failed. Items of a call that failed as invalid may have been done, and are done
+/// call that failed. Items of a call that was halved may have been done, and are done
 /// again: `call` has to be idempotent.
 ///
 /// ```
@@ -60,7 +60,7 @@ where
                 results.extend(answers.into_iter().map(Ok));
             }
             Ok(_) => results.extend(part.iter().map(|_| Err(miscounted()))),
-            Err(error) if error.kind() == ErrorKind::Invalid && part.len() > 1 => {
+            Err(error) if is_of_one_item(&error) && part.len() > 1 => {
                 let (left, right) = part.split_at(part.len() / 2);
                 open.extend([right, left]);
             }
@@ -68,6 +68,12 @@ where
         }
     }
     results
+}
+
+/// Whether one item alone may be to blame: it can never be accepted, or what is stored under its
+/// name cannot be read.
+fn is_of_one_item(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Corrupt)
 }
 
 fn miscounted() -> Error {
@@ -101,10 +107,12 @@ mod tests {
     #[test]
     fn one_in_256_rejects_only_itself_in_few_calls() {
         let items: Vec<u32> = (0..256).collect();
-        let (failed, calls) = run(&items, &[77], ErrorKind::Invalid);
-        assert_eq!(failed.iter().filter(|failed| **failed).count(), 1);
-        assert!(failed[77]);
-        assert_eq!(calls.len(), 1 + 2 * 8);
+        for kind in [ErrorKind::Invalid, ErrorKind::Corrupt] {
+            let (failed, calls) = run(&items, &[77], kind);
+            assert_eq!(failed.iter().filter(|failed| **failed).count(), 1);
+            assert!(failed[77]);
+            assert_eq!(calls.len(), 1 + 2 * 8);
+        }
     }
 
     #[test]

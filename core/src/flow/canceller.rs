@@ -11,9 +11,9 @@ use super::backoff::delay_after;
 use super::bisect::bisect;
 use super::consume::{Handler, Verdict, consume};
 use super::env::Env;
-use super::recorder::Batch;
+use super::recorder::{Batch, Place};
 use super::tally::Tally;
-use crate::event::{ExpirationComplete, Payload};
+use crate::event::{DecodeError, ExpirationComplete, Payload};
 use crate::observe::{Flow, Signal};
 use crate::order::{Effect, Input, Refused};
 use crate::{
@@ -64,65 +64,84 @@ impl Canceller {
     async fn payments_applied_until(&self) -> Result<Timestamp> {
         let Outbox { bus, env, .. } = &self.outbox;
         let group = Group::ORDERS_SERVICE;
+        let asked = env.now();
         let progress = env.step(bus.progress(&group, &Subject::PaymentCreated)).await?;
-        Ok(progress.settled_until())
+        Ok(progress.settled_until(asked))
     }
 
     /// The input for an order: one that has waited long enough for its payments waits no more.
     fn input(&self, id: &OrderId, payments_applied_until: Timestamp, now: Timestamp) -> Input {
         let wait = self.outbox.env.limits.payment_wait;
-        let over = lock(&self.waiting).since(id).is_some_and(|since| now.since(since) >= wait);
-        if over {
-            self.outbox.env.report(&Signal::PaymentWaitOver { id });
-        }
+        let over = lock(&self.waiting).since(id, now).is_some_and(|since| now.since(since) >= wait);
         let payments_applied_until = if over { Timestamp::MAX } else { payments_applied_until };
         Input::Expire { payments_applied_until }
     }
 
-    fn verdict(
+    /// What becomes of one message by the answer of its order; `first` says that no other copy of
+    /// it was in the batch before, so that copies are not counted as answers.
+    fn answer(
         &self,
         event: &ExpirationComplete,
         answer: std::result::Result<Effect, Refused>,
+        first: bool,
         now: Timestamp,
     ) -> Answer {
         let id = &event.order_id;
         match answer {
-            Err(Refused::Unknown) => Answer::Settle(self.unknown(id, now)),
-            Err(Refused::PaymentsUnread) => {
-                let times = lock(&self.waiting).count(id, now).times;
-                let after = delay_after(times - 1, PAYMENTS_RELEASE_MIN, PAYMENTS_RELEASE_MAX);
-                Answer::Settle(Verdict::Again { after, why: "payments unread" })
-            }
-            // It fired by the order's own time or a later one: the queue's clock is ahead.
-            Err(Refused::NotYet { expires_at })
-                if event.expires_at.is_some_and(|fired| fired >= expires_at) =>
-            {
-                let after = expires_at.since(now).min(EARLY_RELEASE_MAX);
-                Answer::Settle(Verdict::Again { after, why: "not yet" })
-            }
-            // A stale timer or a foreign worker.
+            Err(Refused::Unknown) => Answer::Settle(self.unknown(id, first, now)),
+            Err(Refused::PaymentsUnread) => Answer::Settle(self.payments_unread(id, first, now)),
             Err(Refused::NotYet { expires_at }) => {
-                Answer::Schedule(Timer::new(id.clone(), expires_at))
+                self.forget(id);
+                not_yet(event, expires_at, now)
             }
-            Ok(_) | Err(_) => {
-                lock(&self.unknown).forget(id);
-                lock(&self.waiting).forget(id);
+            Ok(effect) => {
+                if effect == Effect::Expired {
+                    self.report_wait(id, now);
+                }
+                self.forget(id);
                 Answer::Settle(Verdict::Ack)
+            }
+            Err(_) => Answer::Settle(Verdict::Ack),
+        }
+    }
+
+    fn unknown(&self, id: &OrderId, first: bool, now: Timestamp) -> Verdict {
+        let limits = &self.outbox.env.limits;
+        let mut unknown = lock(&self.unknown);
+        let times = if first { unknown.count(id, now) } else { unknown.times(id) };
+        match times {
+            Some(times) if times >= UNKNOWN_MAX => {
+                Verdict::Reject(format!("the repository did not know order {id}, {times} times"))
+            }
+            times => {
+                let failures = times.map_or(u32::MAX, |times| times - 1);
+                let after = delay_after(failures, limits.backoff_min, limits.backoff_max);
+                Verdict::Again { after, why: "unknown order" }
             }
         }
     }
 
-    fn unknown(&self, id: &OrderId, now: Timestamp) -> Verdict {
-        let limits = &self.outbox.env.limits;
-        let times = lock(&self.unknown).count(id, now).times;
-        if times >= UNKNOWN_MAX {
-            lock(&self.unknown).forget(id);
-            return Verdict::Reject(format!(
-                "the repository did not know order {id}, {times} times"
-            ));
+    fn payments_unread(&self, id: &OrderId, first: bool, now: Timestamp) -> Verdict {
+        let mut waiting = lock(&self.waiting);
+        let times = if first { waiting.count(id, now) } else { waiting.times(id) };
+        let failures = times.map_or(u32::MAX, |times| times - 1);
+        let after = delay_after(failures, PAYMENTS_RELEASE_MIN, PAYMENTS_RELEASE_MAX);
+        Verdict::Again { after, why: "payments unread" }
+    }
+
+    /// Says so if an order expired without waiting for its payments any longer.
+    fn report_wait(&self, id: &OrderId, now: Timestamp) {
+        let env = &self.outbox.env;
+        let since = lock(&self.waiting).since(id, now);
+        if since.is_some_and(|since| now.since(since) >= env.limits.payment_wait) {
+            env.report(&Signal::PaymentWaitOver { id });
         }
-        let after = delay_after(times - 1, limits.backoff_min, limits.backoff_max);
-        Verdict::Again { after, why: "unknown order" }
+    }
+
+    /// An order that is settled or has another time begins anew.
+    fn forget(&self, id: &OrderId) {
+        lock(&self.unknown).forget(id);
+        lock(&self.waiting).forget(id);
     }
 
     /// Schedules orders again at their own time, then their messages can be acked.
@@ -141,6 +160,17 @@ enum Answer {
     Schedule(Timer),
 }
 
+/// An expiry that comes too early for its order.
+fn not_yet(event: &ExpirationComplete, expires_at: Timestamp, now: Timestamp) -> Answer {
+    if event.expires_at.is_some_and(|fired| fired >= expires_at) {
+        // It fired by the order's own time or a later one: the queue's clock is ahead.
+        let after = expires_at.since(now).min(EARLY_RELEASE_MAX);
+        return Answer::Settle(Verdict::Again { after, why: "not yet" });
+    }
+    // A stale timer, or a foreign worker.
+    Answer::Schedule(Timer::new(event.order_id.clone(), expires_at))
+}
+
 /// A tally is counters only: sound even if a thread panicked while holding it.
 fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
@@ -152,6 +182,11 @@ impl Handler for Canceller {
         Flow::Canceller
     }
 
+    async fn probe(&self) -> Result<()> {
+        self.payments_applied_until().await?;
+        self.outbox.probe().await
+    }
+
     async fn handle(&self, deliveries: &[Delivery]) -> Vec<Verdict> {
         // Before the load: what was applied until then is in what is loaded.
         let until = match self.payments_applied_until().await {
@@ -160,36 +195,31 @@ impl Handler for Canceller {
         };
         let now = self.outbox.env.now();
         let mut batch = Batch::default();
-        let events: Vec<_> = deliveries
-            .iter()
-            .map(|delivery| {
-                let event = ExpirationComplete::decode(&delivery.message.payload)?;
-                let input = self.input(&event.order_id, until, now);
-                Ok((batch.add((event.order_id.clone(), input)), event))
-            })
-            .collect();
+        let mut place = |delivery: &Delivery| {
+            let event = ExpirationComplete::decode(&delivery.message.payload)?;
+            let input = self.input(&event.order_id, until, now);
+            Ok((batch.add((event.order_id.clone(), input)), event))
+        };
+        let events: Vec<std::result::Result<(Place, ExpirationComplete), DecodeError>> =
+            deliveries.iter().map(&mut place).collect();
         let results = self.outbox.settle(&batch.cases).await;
 
         let mut verdicts = vec![Verdict::Ack; deliveries.len()];
         let (mut timers, mut places) = (Vec::new(), Vec::new());
         for (at, event) in events.into_iter().enumerate() {
-            let (place, event) = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    let error: crate::event::DecodeError = error;
-                    verdicts[at] = Verdict::Reject(error.to_string());
-                    continue;
-                }
-            };
-            match &results[place.case] {
-                Ok(settled) => match self.verdict(&event, settled.answers[place.input], now) {
-                    Answer::Settle(verdict) => verdicts[at] = verdict,
-                    Answer::Schedule(timer) => {
-                        timers.push(timer);
-                        places.push(at);
-                    }
+            let answer = match event {
+                Err(error) => Answer::Settle(Verdict::Reject(error.to_string())),
+                Ok((Place { case, input }, event)) => match &results[case] {
+                    Ok(settled) => self.answer(&event, settled.answers[input], input == 0, now),
+                    Err(error) => Answer::Settle(Verdict::by(Err(error.clone()))),
                 },
-                Err(error) => verdicts[at] = Verdict::by(Err(error.clone())),
+            };
+            match answer {
+                Answer::Settle(verdict) => verdicts[at] = verdict,
+                Answer::Schedule(timer) => {
+                    timers.push(timer);
+                    places.push(at);
+                }
             }
         }
         self.schedule(&timers, &places, &mut verdicts).await;

@@ -21,6 +21,14 @@ pub(crate) trait Handler: Sync {
     /// Which loop it is.
     fn flow(&self) -> Flow;
 
+    /// Whether the backends that it needs besides the bus answer.
+    async fn probe(&self) -> Result<()>;
+
+    /// What there is to do between two batches; says when to come back if no message comes.
+    async fn rest(&self) -> Option<Duration> {
+        None
+    }
+
     /// Handles a batch: one verdict per delivery, in order.
     async fn handle(&self, deliveries: &[Delivery]) -> Vec<Verdict>;
 }
@@ -65,7 +73,6 @@ pub(crate) async fn consume(
             None => return,
             Some(Err(error)) => error,
             Some(Ok(consumer)) => {
-                env.report(&Signal::Ready { flow: handler.flow() });
                 let session = Session { handler, consumer: &*consumer, env };
                 match session.run(&mut backoff, &mut stop).await {
                     Ok(()) => return,
@@ -89,23 +96,25 @@ impl Session<'_> {
     async fn run(&self, backoff: &mut Backoff, stop: &mut Stop<'_>) -> Result<()> {
         let flow = self.handler.flow();
         let limits = &self.env.limits;
-        let options = ReceiveOptions::new(limits.batch_max).with_wait(limits.wait);
-        let mut is_faulty = false;
+        let mut is_ready = false;
         loop {
-            let receive = self.consumer.receive(options.clone());
-            let Some(batch) = stop.or(self.env.within(limits.wait + limits.step, receive)).await
-            else {
+            if !is_ready {
+                self.handler.probe().await?;
+                self.env.report(&Signal::Ready { flow });
+                is_ready = true;
+            }
+            let wait = self.handler.rest().await.map_or(limits.wait, |rest| rest.min(limits.wait));
+            let options = ReceiveOptions::new(limits.batch_max).with_wait(wait);
+            let receive = self.consumer.receive(options);
+            let Some(batch) = stop.or(self.env.within(wait + limits.step, receive)).await else {
                 return Ok(());
             };
             let batch = batch?;
-            if std::mem::take(&mut is_faulty) {
-                self.env.report(&Signal::Ready { flow });
-            }
             if !batch.is_empty() {
                 self.env.report(&Signal::Batch { flow, items: batch.len() });
                 if let Some(error) = self.turn(&batch, backoff).await? {
                     self.env.back_off(flow, &error, backoff, stop).await;
-                    is_faulty = true;
+                    is_ready = false;
                 } else {
                     backoff.reset();
                 }
@@ -146,16 +155,28 @@ impl Session<'_> {
         acked.and(released).and(rejected)
     }
 
+    /// A dead letter that the bus can never take is given back for a while: the message is neither
+    /// lost, nor does it hold the others up.
     async fn reject(&self, rejections: &[Rejection]) -> Result<()> {
         let results =
             bisect(rejections, |part| Box::pin(self.env.step(self.consumer.reject(part)))).await;
-        for (rejection, result) in rejections.iter().zip(&results) {
-            if result.is_ok() {
-                let flow = self.handler.flow();
-                self.env.report(&Signal::Rejected { flow, reason: &rejection.reason });
+        let (flow, retry_in) = (self.handler.flow(), self.env.limits.backoff_max);
+        let (mut refused, mut fault) = (Vec::new(), Ok(()));
+        for (Rejection { receipt, reason }, result) in rejections.iter().zip(results) {
+            match result {
+                Ok(()) => self.env.report(&Signal::Rejected { flow, reason }),
+                Err(error) if error.kind() == ErrorKind::Invalid => {
+                    let whole_loop = false;
+                    self.env.report(&Signal::Failed { flow, error: &error, retry_in, whole_loop });
+                    refused.push(Release { receipt: *receipt, at: self.env.now() + retry_in });
+                }
+                Err(error) => fault = Err(error),
             }
         }
-        results.into_iter().collect()
+        if !refused.is_empty() {
+            self.env.step(self.consumer.release(&refused)).await?;
+        }
+        fault
     }
 }
 

@@ -132,7 +132,7 @@ impl Env {
         stop: &mut Stop<'_>,
     ) {
         let retry_in = backoff.next_delay();
-        self.report(&Signal::Failed { flow, error, retry_in });
+        self.report(&Signal::Failed { flow, error, retry_in, whole_loop: true });
         stop.or(self.clock.sleep_until(self.now() + retry_in)).await;
     }
 }

@@ -7,10 +7,13 @@ use futures_lite::future::yield_now;
 
 use super::backoff::Backoff;
 use super::bisect::bisect;
-use super::env::{Env, Stop};
+use super::env::{Env, Limits, Stop};
 use crate::event::{Event, ExpirationComplete};
 use crate::observe::{Flow, Signal};
-use crate::{DelayQueue, Error, EventBus, Lease, LeaseOptions, Message, Receipt, Release, Result};
+use crate::{
+    DelayQueue, Error, ErrorKind, EventBus, Group, Lease, LeaseOptions, Message, Receipt, Release,
+    Result, Subject, Timestamp,
+};
 
 /// Leases due timers, publishes `expiration:complete`, awaits the broker's confirmation, acks.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ impl Expirer {
     /// Works until stop (`Ok`) or until a backend fails.
     async fn session(&self, backoff: &mut Backoff, stop: &mut Stop<'_>) -> Result<()> {
         self.env.step(self.queue.stats()).await?;
+        let group = Group::EXPIRATION_SERVICE;
+        self.env.step(self.bus.progress(&group, &Subject::OrderCreated)).await?;
         self.env.report(&Signal::Ready { flow: Flow::Expirer });
         let limits = &self.env.limits;
         let options =
@@ -65,8 +70,7 @@ impl Expirer {
         self.env.report(&Signal::Batch { flow: Flow::Expirer, items: leases.len() });
         let taken = self.env.now();
         let messages: Vec<Message> = leases.iter().map(expiration_complete).collect();
-        let results =
-            bisect(&messages, |part| Box::pin(self.env.step(self.bus.publish(part)))).await;
+        let results = bisect(&messages, |part| Box::pin(self.publish(part, taken))).await;
         let (mut fired, mut failed, mut fault) = (Vec::new(), Vec::new(), None);
         for (lease, result) in leases.iter().zip(results) {
             match result {
@@ -83,6 +87,16 @@ impl Expirer {
         }
         let settled = self.settle(&fired, &failed, backoff).await;
         fault.map_or(settled, Err::<(), Error>)
+    }
+
+    /// Publishes while the leases leave time to ack: what is not confirmed by then is released.
+    async fn publish(&self, messages: &[Message], taken: Timestamp) -> Result<()> {
+        let Limits { lease, step, .. } = self.env.limits;
+        if self.env.now().since(taken) + step * 3 > lease {
+            let text = "the leases run out before all is published";
+            return Err(Error::new(ErrorKind::TimedOut, "flow", "publish", text));
+        }
+        self.env.step(self.bus.publish(messages)).await
     }
 
     async fn settle(&self, fired: &[Receipt], failed: &[Receipt], backoff: &Backoff) -> Result<()> {

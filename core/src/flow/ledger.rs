@@ -2,15 +2,25 @@
 
 use super::CONFLICT_ROUNDS_MAX;
 use super::announce::{Outbox, contended};
+use crate::event::Event;
 use crate::observe::Signal;
 use crate::order::{Effect, Input, Refused, State, apply};
-use crate::{Change, Error, OrderId, Outcome, Record, Result, Revision};
+use crate::{Change, OrderId, Outcome, Record, Result, Revision, Timestamp};
 
 /// The inputs for one order, in order. Ids are distinct within a batch of cases.
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) id: OrderId,
     pub(crate) inputs: Vec<Input>,
+}
+
+impl Case {
+    /// Whether the inputs themselves show that all that is owed is published. Our own announcement
+    /// comes back to us, often before whoever made it has cleared it; announcing it again would
+    /// be a repeat in peace. To clear it is for that one, or for the Reconciler.
+    fn shows_published(&self, owes: &[Event]) -> bool {
+        owes.iter().all(|owed| self.inputs.iter().any(|input| input.shows_published(owed)))
+    }
 }
 
 /// What became of a [`Case`]: committed, and all that was owed announced.
@@ -27,7 +37,7 @@ struct Attempt {
     at: usize,
     revision: Revision,
     state: Option<State>,
-    owes: Vec<crate::event::Event>,
+    owes: Vec<Event>,
     changed: bool,
     answers: Vec<std::result::Result<Effect, Refused>>,
 }
@@ -44,31 +54,31 @@ impl Outbox {
             if open.is_empty() {
                 break;
             }
-            match self.decide(cases, &open).await {
-                Ok(attempts) => {
-                    open = self.store(cases, attempts, &mut committed, &mut results).await;
-                }
-                Err(error) => {
-                    fail(&mut results, &open, &error);
-                    break;
-                }
-            }
+            let attempts = self.decide(cases, &open, &mut results).await;
+            open = self.store(cases, attempts, &mut committed, &mut results).await;
         }
         self.announce_all(cases, committed, &mut results).await;
         results
     }
 
     /// Loads the open cases and applies their inputs.
-    async fn decide(&self, cases: &[Case], open: &[usize]) -> Result<Vec<Attempt>> {
+    async fn decide(
+        &self,
+        cases: &[Case],
+        open: &[usize],
+        results: &mut [Result<Settled>],
+    ) -> Vec<Attempt> {
         let ids: Vec<OrderId> = open.iter().map(|at| cases[*at].id.clone()).collect();
-        let records = self.env.step(self.repo.load(&ids)).await?;
+        let records = self.load(&ids).await;
         let now = self.env.now();
-        let decide = |(at, record): (&usize, Option<Record>)| {
-            let mut attempt = Attempt::new(*at, record);
-            cases[*at].inputs.iter().for_each(|input| attempt.apply(&cases[*at].id, input, now));
-            attempt
-        };
-        Ok(open.iter().zip(records).map(decide).collect())
+        let mut attempts = Vec::with_capacity(open.len());
+        for (at, record) in open.iter().zip(records) {
+            match record {
+                Ok(record) => attempts.push(Attempt::new(*at, record).decided(&cases[*at], now)),
+                Err(error) => results[*at] = Err(error),
+            }
+        }
+        attempts
     }
 
     /// Commits what changed; returns the cases for which somebody else was first.
@@ -119,7 +129,7 @@ impl Outbox {
         for attempt in committed {
             let Attempt { at, revision, state, owes, answers, .. } = attempt;
             match state {
-                Some(state) if !owes.is_empty() => {
+                Some(state) if !cases[at].shows_published(&owes) => {
                     records.push(Record { id: cases[at].id.clone(), revision, state, owes });
                     owing.push((at, answers));
                 }
@@ -142,18 +152,20 @@ impl Attempt {
         Self { at, revision, state, owes, changed: false, answers: Vec::with_capacity(1) }
     }
 
-    fn apply(&mut self, id: &OrderId, input: &Input, now: crate::Timestamp) {
-        let owed = self.owes.len();
-        self.owes.retain(|event| !input.shows_published(event));
-        self.changed |= self.owes.len() < owed;
-        self.answers.push(apply(id, self.state.as_ref(), input, now).map(|decision| {
-            if decision.state.is_some() {
-                self.state = decision.state;
-                self.changed = true;
-            }
-            self.owes.extend(decision.owes);
-            decision.effect
-        }));
+    /// Applies the inputs one after the other.
+    fn decided(mut self, case: &Case, now: Timestamp) -> Self {
+        for input in &case.inputs {
+            let answer = apply(&case.id, self.state.as_ref(), input, now).map(|decision| {
+                if decision.state.is_some() {
+                    self.state = decision.state;
+                    self.changed = true;
+                }
+                self.owes.extend(decision.owes);
+                decision.effect
+            });
+            self.answers.push(answer);
+        }
+        self
     }
 
     /// What is to be committed; the state is back once it is.
@@ -161,11 +173,5 @@ impl Attempt {
         let (id, state) = (cases[self.at].id.clone(), self.state.take()?);
         let owes = std::mem::take(&mut self.owes);
         Some(Change { id, expected: self.revision, state, owes })
-    }
-}
-
-fn fail(results: &mut [Result<Settled>], places: &[usize], error: &Error) {
-    for at in places {
-        results[*at] = Err(error.clone());
     }
 }

@@ -70,11 +70,16 @@ impl Orders {
     ) -> std::result::Result<(Effect, State), OrdersError> {
         let cases = [Case { id: id.clone(), inputs: vec![input] }];
         let mut results = self.outbox.settle(&cases).await;
-        cancel_timers(&*self.queue, &self.outbox.env, &cases, &results).await;
         let settled = results.pop().unwrap_or_else(|| Err(unanswered()));
         let mut settled = settled.map_err(OrdersError::Failed)?;
         match (settled.answers.pop(), settled.state) {
-            (Some(Ok(effect)), Some(state)) => Ok((effect, state)),
+            (Some(Ok(effect)), Some(state)) => {
+                if effect == Effect::Completed {
+                    let id = std::slice::from_ref(id);
+                    cancel_timers(&*self.queue, &self.outbox.env, id).await;
+                }
+                Ok((effect, state))
+            }
             (Some(Err(refused)), _) => Err(OrdersError::Refused(refused)),
             _ => Err(OrdersError::Failed(unanswered())),
         }

@@ -1,6 +1,6 @@
 //! What is overdue, or owed too long → a timer, an announcement.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::sync::Arc;
 
 use futures_lite::future::yield_now;
@@ -50,7 +50,7 @@ impl Reconciler {
         let mut backoff = env.backoff(Flow::Reconciler);
         let mut ready = false;
         while !stop.is_stopped() {
-            match self.pass().await {
+            match self.pass_until(&mut stop).await {
                 Ok(_) => {
                     if !ready {
                         env.report(&Signal::Ready { flow: Flow::Reconciler });
@@ -72,6 +72,10 @@ impl Reconciler {
     /// # Errors
     /// The first fault of a backend; what it left is looked at again after a while.
     pub async fn pass(&self) -> Result<Pass> {
+        self.pass_until(&mut Stop::new(pending())).await
+    }
+
+    async fn pass_until(&self, stop: &mut Stop<'_>) -> Result<Pass> {
         let limits = &self.outbox.env.limits;
         let now = self.outbox.env.now();
         let again_at = now + limits.grace.max(limits.reconcile_every);
@@ -84,9 +88,14 @@ impl Reconciler {
             }
             let items = records.len();
             self.outbox.env.report(&Signal::Batch { flow: Flow::Reconciler, items });
-            pass.scheduled += self.schedule(&records, options.before).await?;
-            pass.announced += self.announce(records).await?;
-            yield_now().await;
+            // Both, whatever becomes of the one: an outage of the queue holds no announcement up.
+            let scheduled = self.schedule(&records, options.before).await;
+            let announced = self.announce(records).await;
+            pass.scheduled += scheduled?;
+            pass.announced += announced?;
+            if stop.or(yield_now()).await.is_none() {
+                break;
+            }
         }
         Ok(pass)
     }

@@ -1,7 +1,8 @@
 //! Events → the repository, which stays in step with orders that live elsewhere.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use foldhash::fast::FixedState;
@@ -13,17 +14,24 @@ use super::env::Env;
 use super::ledger::{Case, Settled};
 use crate::event::{DecodeError, OrderCancelled, OrderCreated, Payload, PaymentCreated};
 use crate::observe::{Flow, Signal};
-use crate::order::{Effect, Input};
+use crate::order::{Effect, Input, State};
 use crate::{
     DelayQueue, Delivery, EventBus, Group, OrderId, OrderRepo, Result, Subject, SubscribeOptions,
+    Timestamp,
 };
+
+/// How many orders are remembered whose timers are cancelled again; the oldest go first.
+const LEFTOVERS_MAX: usize = 65_536;
+/// While there are any, they are looked at this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Records `order:created`, `payment:created` and `order:cancelled`, announces what follows from
 /// them, and cancels the timers of paid orders.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Recorder {
     outbox: Outbox,
     queue: Arc<dyn DelayQueue>,
+    leftovers: Mutex<Leftovers>,
 }
 
 impl Recorder {
@@ -35,7 +43,7 @@ impl Recorder {
         queue: Arc<dyn DelayQueue>,
         env: Env,
     ) -> Self {
-        Self { outbox: Outbox { bus, repo, env }, queue }
+        Self { outbox: Outbox { bus, repo, env }, queue, leftovers: Mutex::default() }
     }
 
     /// Works until `stop` ends and finishes the batch in hand. Any number may run at once.
@@ -48,26 +56,70 @@ impl Recorder {
     }
 }
 
-/// Cancels the timers of orders that are paid: a saving, so that a failure is reported and left.
-pub(crate) async fn cancel_timers(
-    queue: &dyn DelayQueue,
-    env: &Env,
-    cases: &[Case],
-    results: &[Result<Settled>],
-) {
-    let completed = |settled: &Settled| settled.answers.contains(&Ok(Effect::Completed));
-    let ids: Vec<OrderId> = cases
-        .iter()
-        .zip(results)
-        .filter(|(_, result)| result.as_ref().is_ok_and(completed))
-        .map(|(case, _)| case.id.clone())
-        .collect();
+/// Cancels timers: a saving, so that a failure is reported and left.
+pub(crate) async fn cancel_timers(queue: &dyn DelayQueue, env: &Env, ids: &[OrderId]) {
     if ids.is_empty() {
         return;
     }
-    if let Err(error) = env.step(queue.cancel(&ids)).await {
-        let retry_in = std::time::Duration::ZERO;
-        env.report(&Signal::Failed { flow: Flow::Recorder, error: &error, retry_in });
+    if let Err(error) = env.step(queue.cancel(ids)).await {
+        let (flow, retry_in) = (Flow::Recorder, Duration::ZERO);
+        env.report(&Signal::Failed { flow, error: &error, retry_in, whole_loop: false });
+    }
+}
+
+/// The orders of a batch that have ended and may still have a timer: those that ended here, and
+/// those whose `order:created` came after their end.
+fn ended(cases: &[Case], results: &[Result<Settled>]) -> Vec<OrderId> {
+    let has_ended = |(case, result): &(&Case, &Result<Settled>)| {
+        let Ok(Settled { state: Some(State::Order(order)), answers }) = result else {
+            return false;
+        };
+        let is_created = case.inputs.iter().any(|input| matches!(input, Input::Created(..)));
+        !order.phase.is_open() && (is_created || answers.contains(&Ok(Effect::Completed)))
+    };
+    cases.iter().zip(results).filter(has_ended).map(|(case, _)| case.id.clone()).collect()
+}
+
+/// Orders that have ended and whose timer the Scheduler may set only now: it is another group, and
+/// reads `order:created` when it comes to it. Without this, some of them would fire for nothing.
+#[derive(Debug, Default)]
+struct Leftovers {
+    ids: Vec<OrderId>,
+    /// Since when the youngest of them is here.
+    since: Option<Timestamp>,
+}
+
+impl Leftovers {
+    fn add(&mut self, ids: Vec<OrderId>, now: Timestamp) {
+        if ids.is_empty() {
+            return;
+        }
+        self.since = Some(now);
+        self.ids.extend(ids);
+        let surplus = self.ids.len().saturating_sub(LEFTOVERS_MAX);
+        self.ids.drain(..surplus);
+    }
+}
+
+impl Recorder {
+    /// Cancels the leftovers once the Scheduler's group has scheduled whatever there was of them.
+    async fn sweep(&self) {
+        let Outbox { bus, env, .. } = &self.outbox;
+        let Some(since) = self.leftovers().since else { return };
+        let (group, asked) = (Group::EXPIRATION_SERVICE, env.now());
+        let progress = env.step(bus.progress(&group, &Subject::OrderCreated)).await;
+        if !progress.is_ok_and(|progress| progress.settled_until(asked) >= since) {
+            return;
+        }
+        let ids = std::mem::take(&mut *self.leftovers()).ids;
+        for ids in ids.chunks(env.limits.batch_max) {
+            cancel_timers(&*self.queue, env, ids).await;
+        }
+    }
+
+    /// Ids and a time: sound even if a thread panicked while holding them.
+    fn leftovers(&self) -> MutexGuard<'_, Leftovers> {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,12 +129,23 @@ impl Handler for Recorder {
         Flow::Recorder
     }
 
+    async fn probe(&self) -> Result<()> {
+        self.outbox.probe().await
+    }
+
+    async fn rest(&self) -> Option<Duration> {
+        self.sweep().await;
+        self.leftovers().since.map(|_| SWEEP_EVERY)
+    }
+
     async fn handle(&self, deliveries: &[Delivery]) -> Vec<Verdict> {
         let mut batch = Batch::default();
         let places: Vec<_> =
             deliveries.iter().map(|delivery| Ok(batch.add(decode(delivery)?))).collect();
         let results = self.outbox.settle(&batch.cases).await;
-        cancel_timers(&*self.queue, &self.outbox.env, &batch.cases, &results).await;
+        let ended = ended(&batch.cases, &results);
+        cancel_timers(&*self.queue, &self.outbox.env, &ended).await;
+        self.leftovers().add(ended, self.outbox.env.now());
         let verdict = |place: std::result::Result<Place, DecodeError>| match place {
             Ok(place) => Verdict::by(results[place.case].clone().map(|_| ())),
             Err(error) => Verdict::Reject(error.to_string()),

@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use super::bisect::bisect;
 use super::consume::{Handler, Verdict, consume};
 use super::env::Env;
-use crate::event::{DecodeError, OrderCancelled, OrderCreated, Payload};
+use crate::event::{DecodeError, OrderCancelled, OrderExpiry, Payload};
 use crate::observe::{Flow, Signal};
-use crate::{DelayQueue, Delivery, EventBus, Group, OrderId, Subject, SubscribeOptions, Timer};
+use crate::{
+    DelayQueue, Delivery, EventBus, Group, OrderId, Result, Subject, SubscribeOptions, Timer,
+};
 
 /// Schedules a timer for every order. Past due is due at once.
 #[derive(Clone, Debug)]
@@ -63,6 +65,10 @@ impl Handler for Scheduler {
         Flow::Scheduler
     }
 
+    async fn probe(&self) -> Result<()> {
+        self.env.step(self.queue.stats()).await.map(drop)
+    }
+
     async fn handle(&self, deliveries: &[Delivery]) -> Vec<Verdict> {
         let mut verdicts = vec![Verdict::Ack; deliveries.len()];
         let (mut timers, mut scheduled) = (Vec::new(), Vec::new());
@@ -89,10 +95,10 @@ impl Handler for Scheduler {
     }
 }
 
-fn decode(delivery: &Delivery) -> Result<Order, DecodeError> {
+fn decode(delivery: &Delivery) -> std::result::Result<Order, DecodeError> {
     let json = &delivery.message.payload;
     if delivery.message.subject == Subject::OrderCancelled {
         return OrderCancelled::decode(json).map(|event| Order::Cancel(event.id));
     }
-    OrderCreated::decode(json).map(|event| Order::Schedule(Timer::new(event.id, event.expires_at)))
+    OrderExpiry::decode(json).map(|event| Order::Schedule(Timer::new(event.id, event.expires_at)))
 }

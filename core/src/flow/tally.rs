@@ -7,8 +7,11 @@ use crate::{OrderId, Timestamp};
 
 /// How many orders a tally remembers.
 const ENTRIES_MAX: usize = 65_536;
-/// An entry that was not touched for this long belongs to another process now.
-const STALE_AFTER: Duration = Duration::from_secs(600);
+/// What is put off comes again within seconds: an entry that was not touched for this long belongs
+/// to another process now.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+/// A full memory is swept this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Counts per order, in this process: a broker's redelivery count says nothing after an outage.
 #[derive(Debug, Default)]
@@ -19,31 +22,39 @@ pub(crate) struct Tally {
 
 /// What is known of one order that was put off.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    /// How often it was put off, this time included.
-    pub(crate) times: u32,
-    /// Since when.
-    pub(crate) since: Timestamp,
+struct Entry {
+    times: u32,
+    since: Timestamp,
     touched: Timestamp,
 }
 
 impl Tally {
-    /// Counts one more time. When the memory is full of fresh entries, a new one is not kept: it
-    /// is put off once more than it needs to be, and counted when others have gone.
-    pub(crate) fn count(&mut self, id: &OrderId, now: Timestamp) -> Entry {
-        let fresh = Entry { times: 0, since: now, touched: now };
+    /// Counts one more time, and says how often it was, this time included. `None` while the memory is full: those
+    /// that are in it come to their end and make room, which they would not if newcomers drove
+    /// them out.
+    pub(crate) fn count(&mut self, id: &OrderId, now: Timestamp) -> Option<u32> {
         if !self.entries.contains_key(id) && !self.has_room(now) {
-            return Entry { times: 1, ..fresh };
+            return None;
         }
+        let fresh = Entry { times: 0, since: now, touched: now };
         let entry = self.entries.entry(id.clone()).or_insert(fresh);
+        if now.since(entry.touched) >= STALE_AFTER {
+            *entry = fresh;
+        }
         entry.times = entry.times.saturating_add(1);
         entry.touched = now;
-        *entry
+        Some(entry.times)
+    }
+
+    /// How often an order was put off.
+    pub(crate) fn times(&self, id: &OrderId) -> Option<u32> {
+        self.entries.get(id).map(|entry| entry.times)
     }
 
     /// Since when an order has been put off.
-    pub(crate) fn since(&self, id: &OrderId) -> Option<Timestamp> {
-        self.entries.get(id).map(|entry| entry.since)
+    pub(crate) fn since(&self, id: &OrderId, now: Timestamp) -> Option<Timestamp> {
+        let entry = self.entries.get(id)?;
+        (now.since(entry.touched) < STALE_AFTER).then_some(entry.since)
     }
 
     /// Forgets an order that is settled.
@@ -51,9 +62,8 @@ impl Tally {
         self.entries.remove(id);
     }
 
-    /// Sweeps stale entries out of a full memory, at most once in [`STALE_AFTER`].
     fn has_room(&mut self, now: Timestamp) -> bool {
-        let sweep = self.swept.is_none_or(|swept| now.since(swept) >= STALE_AFTER);
+        let sweep = self.swept.is_none_or(|swept| now.since(swept) >= SWEEP_EVERY);
         if self.entries.len() >= ENTRIES_MAX && sweep {
             self.entries.retain(|_, entry| now.since(entry.touched) < STALE_AFTER);
             self.swept = Some(now);
@@ -70,20 +80,26 @@ mod tests {
     fn counts_and_forgets() {
         let (id, mut tally) = (OrderId::new("o1").unwrap(), Tally::default());
         let later = Timestamp::EPOCH + Duration::from_secs(1);
-        assert_eq!(tally.count(&id, Timestamp::EPOCH).times, 1);
-        let entry = tally.count(&id, later);
-        assert_eq!((entry.times, entry.since), (2, Timestamp::EPOCH));
+        assert_eq!((tally.times(&id), tally.count(&id, Timestamp::EPOCH)), (None, Some(1)));
+        assert_eq!((tally.count(&id, later), tally.times(&id)), (Some(2), Some(2)));
+        assert_eq!(tally.since(&id, later), Some(Timestamp::EPOCH));
+        let stale = later + STALE_AFTER;
+        assert_eq!((tally.since(&id, stale), tally.count(&id, stale)), (None, Some(1)));
         tally.forget(&id);
-        assert_eq!(tally.count(&id, later).times, 1);
+        assert_eq!(tally.count(&id, later), Some(1));
     }
 
     #[test]
-    fn is_bounded_and_makes_room_for_new_ones() {
+    fn is_bounded_and_makes_room_for_new_ones_when_old_ones_go() {
         let mut tally = Tally::default();
         let id = |n: usize| OrderId::new(n.to_string()).unwrap();
-        (0..=ENTRIES_MAX).for_each(|n| _ = tally.count(&id(n), Timestamp::EPOCH));
-        assert_eq!(tally.entries.len(), ENTRIES_MAX);
-        assert_eq!(tally.count(&id(ENTRIES_MAX), Timestamp::EPOCH + STALE_AFTER).times, 1);
+        (0..ENTRIES_MAX).for_each(|n| _ = tally.count(&id(n), Timestamp::EPOCH));
+        assert_eq!(tally.count(&id(ENTRIES_MAX), Timestamp::EPOCH), None);
+        assert_eq!(tally.count(&id(7), Timestamp::EPOCH), Some(2), "those in it go on");
+        tally.forget(&id(0));
+        assert_eq!(tally.count(&id(ENTRIES_MAX), Timestamp::EPOCH), Some(1));
+        let later = Timestamp::EPOCH + STALE_AFTER;
+        assert_eq!(tally.count(&id(0), later), Some(1), "the stale ones are swept");
         assert_eq!(tally.entries.len(), 1);
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::event::Price;
+use crate::event::{Payload, Price};
 use crate::{TicketId, UserId};
 
 fn id() -> OrderId {
@@ -150,6 +150,37 @@ fn a_higher_version_moves_an_open_order_and_nothing_else() {
     run.apply(&Input::Cancel, 0);
     run.apply(&created(9, 300), 0);
     assert_eq!((run.phase(), run.order().version), ("cancelled", 3));
+}
+
+#[test]
+fn a_version_at_the_limit_stays_readable() {
+    for version in [VERSION_MAX, u64::MAX] {
+        let run = Run::of([&created(version, 0), &EXPIRE], 9);
+        assert_eq!((run.phase(), run.order().version), ("cancelled", VERSION_MAX));
+        let Some(Event::OrderCancelled(event)) = run.owes.first() else { panic!("{:?}", run.owes) };
+        assert_eq!(OrderCancelled::decode(&event.encode()).as_ref(), Ok(event));
+    }
+}
+
+#[test]
+fn a_higher_version_that_leaves_out_what_is_known_erases_nothing() {
+    let mut run = Run::of([&create(50, false), &created(1, 90)], 0);
+    assert_eq!((run.order().version, run.order().expires_at), (1, at(90)));
+    assert_eq!(run.order().user_id, UserId::new("u1").ok());
+    run.apply(&create(90, false), 0);
+    assert_eq!(run.effects[2], Ok(Effect::Nothing), "still the same order");
+}
+
+#[test]
+fn hearing_an_event_shows_that_it_is_published_and_no_other() {
+    let owed = Run::of([&create(0, false), &EXPIRE], 9).owes;
+    let Event::OrderCreated(event) = &owed[0] else { panic!("{owed:?}") };
+    let heard = Input::Created(event.clone(), ticket(), None);
+    assert!(heard.shows_published(&owed[0]) && !heard.shows_published(&owed[1]));
+    let foreign = OrderCreated { expires_at: at(77), ..event.clone() };
+    assert!(!Input::Created(foreign, ticket(), None).shows_published(&owed[0]));
+    assert!(Input::CancelledElsewhere { version: 1 }.shows_published(&owed[1]));
+    assert!(!Input::CancelledElsewhere { version: 2 }.shows_published(&owed[1]));
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(super) struct Cursor {
     pub(super) waiting: u64,
     /// By serial: the number of the first delivery, in the order of the subject's log.
     flights: Log<Flight>,
+    /// How many of them were put off by a release.
+    put_off: u64,
     /// Exactly the flights, by when they become visible again.
     again: BTreeSet<(Timestamp, u64)>,
 }
@@ -42,12 +44,20 @@ pub(super) struct Departure {
 impl Cursor {
     /// A group that has seen nothing of what a log of `waiting` messages holds.
     pub(super) const fn new(group: Group, arrived: Arc<Event>, waiting: u64) -> Self {
-        Self { group, arrived, next: 0, waiting, flights: Log::new(), again: BTreeSet::new() }
+        let flights = Log::new();
+        let again = BTreeSet::new();
+        Self { group, arrived, next: 0, waiting, flights, put_off: 0, again }
     }
 
     /// Messages that are delivered and not settled.
     pub(super) const fn unacked(&self) -> u64 {
         self.flights.len()
+    }
+
+    /// What the group has before it: all but what it has put off.
+    #[cfg(feature = "stdio")]
+    pub(super) const fn ahead(&self) -> u64 {
+        self.waiting + self.flights.len() - self.put_off
     }
 
     /// The position of the oldest message that is delivered and not settled: older than all that wait.
@@ -82,6 +92,7 @@ impl Cursor {
         flight.token = token;
         flight.visible_at = until;
         flight.attempt = flight.attempt.saturating_add(1);
+        self.put_off -= u64::from(!flight.held);
         flight.held = true;
         self.again.insert((until, serial));
         Some(Departure { serial, position: flight.position, attempt: flight.attempt })
@@ -107,6 +118,7 @@ impl Cursor {
         self.again.insert((at, serial));
         flight.visible_at = at;
         flight.held = false;
+        self.put_off += 1;
         true
     }
 

@@ -10,12 +10,14 @@ use expirer_core::{
     Delivery, Group, Message, Progress, Receipt, Rejection, Release, Subject, Timestamp,
 };
 
+#[cfg(feature = "stdio")]
+use super::cursor::Cursor;
 use super::cursor::Departure;
 use super::ids::Ids;
 use super::tail::Tails;
 use super::topic::Topic;
 use super::wakes::Wakes;
-use super::{RECEIVE_MAX, SUBJECT_MESSAGES_MAX, SUBJECTS_MAX};
+use super::{RECEIVE_MAX, Retention, SUBJECT_BYTES_MAX, SUBJECT_MESSAGES_MAX, SUBJECTS_MAX};
 
 /// A receipt's key is the topic above these bits, and below them the serial of the delivery.
 const SERIAL_BITS: u32 = 48;
@@ -31,6 +33,17 @@ pub(super) struct Hub {
     last_stamp: Timestamp,
     /// The token of the next delivery.
     token: u64,
+    retention: Retention,
+}
+
+/// How much lies before the groups.
+#[cfg(feature = "stdio")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    /// Messages that the slowest group has before it, without those that it has put off.
+    pub(crate) messages: u64,
+    /// Bytes of payload that some group has not settled, of those that are put off as well.
+    pub(crate) bytes: u64,
 }
 
 /// The place of a consumer on one subject.
@@ -51,7 +64,7 @@ pub(super) enum Full {
 pub(super) type Fits<T> = Result<T, Full>;
 
 impl Hub {
-    pub(super) fn new(seed: u64, now: Timestamp) -> Self {
+    pub(super) fn new(seed: u64, now: Timestamp, retention: Retention) -> Self {
         Self {
             topics: Vec::new(),
             groups: Vec::new(),
@@ -61,7 +74,15 @@ impl Hub {
             last_stamp: now,
             // So that a receipt of another bus means nothing here.
             token: seed << 32,
+            retention,
         }
+    }
+
+    #[cfg(feature = "stdio")]
+    pub(super) fn backlog(&self) -> Backlog {
+        let cursors = self.topics.iter().flat_map(|topic| &topic.cursors);
+        let messages = cursors.map(Cursor::ahead).max().unwrap_or(0);
+        Backlog { messages, bytes: self.topics.iter().map(|topic| topic.outstanding_bytes).sum() }
     }
 
     #[cfg(any(test, feature = "stdio"))]
@@ -100,12 +121,15 @@ impl Hub {
                 topics.push(last);
             }
             topic.incoming += 1;
+            topic.incoming_bytes += message.payload.len() as u64;
             Ok(())
         });
         let full = topics.iter().find(|topic| !self.topics[**topic].has_room());
         let fits =
             full.map_or(Ok(()), |full| Err(Full::Messages(self.topics[*full].subject.clone())));
-        topics.iter().for_each(|topic| self.topics[*topic].incoming = 0);
+        for topic in &topics {
+            (self.topics[*topic].incoming, self.topics[*topic].incoming_bytes) = (0, 0);
+        }
         counted.and(fits).map(|()| topics)
     }
 
@@ -114,7 +138,7 @@ impl Hub {
         self.sequence += 1;
         message.id.get_or_insert_with(|| self.ids.mint(sequence));
         self.tails.offer(&message, wakes);
-        self.topics[topic].store(sequence, at, message);
+        self.topics[topic].store(sequence, at, message, self.retention.unread);
     }
 
     /// The time that nothing stored before was stamped later than, and nothing stored after will
@@ -238,8 +262,9 @@ impl Hub {
 
     fn settle(&mut self, seats: &[Seat], receipt: Receipt, now: Timestamp, wakes: &mut Wakes) {
         if let Some((seat, serial)) = find_seat(seats, receipt) {
+            let retention = self.retention.settled;
             let topic = &mut self.topics[seat.topic];
-            let settled = topic.settle(seat.cursor, serial, receipt.token(), now);
+            let settled = topic.settle(seat.cursor, serial, receipt.token(), now, retention);
             wakes.settled |= settled == Some(true);
         }
     }
@@ -256,6 +281,7 @@ impl Hub {
             let cursor = &mut self.topics[seat.topic].cursors[seat.cursor];
             if cursor.release(serial, receipt.token(), *at, now) {
                 wakes.add(&cursor.arrived);
+                wakes.settled = true;
             }
         }
         wakes
@@ -323,7 +349,10 @@ impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Messages(subject) => {
-                write!(f, "{SUBJECT_MESSAGES_MAX} messages on {subject} are not settled")
+                write!(
+                    f,
+                    "{SUBJECT_MESSAGES_MAX} messages or {SUBJECT_BYTES_MAX} bytes on {subject} are not settled"
+                )
             }
             Self::Subjects => write!(f, "there are {SUBJECTS_MAX} subjects"),
         }

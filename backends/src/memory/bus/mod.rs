@@ -22,6 +22,8 @@ use expirer_core::{
 };
 
 pub(crate) use self::consumer::MemoryConsumer;
+#[cfg(feature = "stdio")]
+use self::hub::Backlog;
 use self::hub::{Fits, Full, Hub};
 use self::tail::MemoryTail;
 use self::wakes::Wakes;
@@ -36,6 +38,9 @@ pub const RETAINED_MAX: usize = 1024;
 
 /// How many messages of a subject are kept that no group has ever read; the newest.
 pub const UNREAD_RETAINED_MAX: u64 = 1 << 16;
+
+/// How many bytes of payload of a subject may wait for a group to settle them, likewise.
+pub const SUBJECT_BYTES_MAX: u64 = 1 << 28;
 
 /// How many messages wait for a slow tail; the newest.
 pub const TAIL_MESSAGES_MAX: usize = 1024;
@@ -54,6 +59,15 @@ pub struct MemoryBus {
     shared: Arc<Shared>,
 }
 
+/// How many messages are kept for groups to come.
+#[derive(Clone, Copy)]
+struct Retention {
+    /// On a subject that has a group: the newest that every group has settled.
+    settled: usize,
+    /// On a subject that has none: the newest.
+    unread: u64,
+}
+
 struct Shared {
     clock: Arc<dyn Clock>,
     hub: Mutex<Hub>,
@@ -65,7 +79,18 @@ impl MemoryBus {
     /// other processes.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
-        let hub = Mutex::new(Hub::new(seed, clock.now()));
+        let retention = Retention { settled: RETAINED_MAX, unread: UNREAD_RETAINED_MAX };
+        Self::retaining(clock, seed, retention)
+    }
+
+    /// A bus whose groups are all there from the beginning, so that it keeps nothing for others.
+    #[cfg(feature = "stdio")]
+    pub(crate) fn retaining_nothing(clock: Arc<dyn Clock>, seed: u64) -> Self {
+        Self::retaining(clock, seed, Retention { settled: 0, unread: 0 })
+    }
+
+    fn retaining(clock: Arc<dyn Clock>, seed: u64, retention: Retention) -> Self {
+        let hub = Mutex::new(Hub::new(seed, clock.now(), retention));
         Self { shared: Arc::new(Shared { clock, hub, settled: Event::new() }) }
     }
 
@@ -78,8 +103,14 @@ impl MemoryBus {
         published.map_err(|full| full.error("publish"))
     }
 
+    /// How much lies before the slowest group.
+    #[cfg(feature = "stdio")]
+    pub(crate) fn backlog(&self) -> Backlog {
+        self.shared.hub().backlog()
+    }
+
     /// How many messages some group has not settled, over all subjects that have a group.
-    #[cfg(any(test, feature = "stdio"))]
+    #[cfg(test)]
     pub(crate) fn outstanding(&self) -> u64 {
         self.shared.hub().outstanding()
     }
@@ -97,7 +128,7 @@ impl MemoryBus {
         self.shared.hub().stored()
     }
 
-    /// Hears when messages are settled from now on.
+    /// Hears from now on when messages are settled, or put off.
     #[cfg(any(test, feature = "stdio"))]
     pub(crate) fn settled(&self) -> event_listener::EventListener {
         self.shared.settled.listen()

@@ -8,7 +8,7 @@ use expirer_core::{Group, Message, Progress, Subject, Timestamp};
 
 use super::cursor::{Cursor, Departure};
 use super::log::Log;
-use super::{RETAINED_MAX, SUBJECT_MESSAGES_MAX, UNREAD_RETAINED_MAX};
+use super::{SUBJECT_BYTES_MAX, SUBJECT_MESSAGES_MAX};
 
 pub(super) struct Topic {
     pub(super) subject: Subject,
@@ -18,8 +18,12 @@ pub(super) struct Topic {
     settled: VecDeque<u64>,
     /// How many messages some group has not settled.
     pub(super) outstanding: u64,
+    /// And how many bytes of payload.
+    pub(super) outstanding_bytes: u64,
     /// How many messages the publish under way brings.
     pub(super) incoming: u64,
+    /// And how many bytes of payload.
+    pub(super) incoming_bytes: u64,
 }
 
 pub(super) struct Stored {
@@ -31,6 +35,12 @@ pub(super) struct Stored {
     unsettled: u32,
 }
 
+impl Stored {
+    fn bytes(&self) -> u64 {
+        self.message.payload.len() as u64
+    }
+}
+
 impl Topic {
     pub(super) const fn new(subject: Subject) -> Self {
         Self {
@@ -39,29 +49,43 @@ impl Topic {
             log: Log::new(),
             settled: VecDeque::new(),
             outstanding: 0,
+            outstanding_bytes: 0,
             incoming: 0,
+            incoming_bytes: 0,
         }
     }
 
     /// Whether the messages of the publish under way fit. Without a group the oldest make room.
     pub(super) const fn has_room(&self) -> bool {
-        self.cursors.is_empty() || self.outstanding + self.incoming <= SUBJECT_MESSAGES_MAX
+        let messages = self.outstanding + self.incoming;
+        let bytes = self.outstanding_bytes + self.incoming_bytes;
+        // A batch that is too large by itself would never fit: it goes through alone.
+        let fits = bytes <= SUBJECT_BYTES_MAX || self.outstanding == 0;
+        self.cursors.is_empty() || (messages <= SUBJECT_MESSAGES_MAX && fits)
     }
 
-    pub(super) fn store(&mut self, sequence: u64, published: Timestamp, message: Message) {
+    pub(super) fn store(
+        &mut self,
+        sequence: u64,
+        published: Timestamp,
+        message: Message,
+        unread_max: u64,
+    ) {
+        let bytes = message.payload.len() as u64;
         #[expect(clippy::cast_possible_truncation, reason = "there are fewer groups than memory")]
         let unsettled = self.cursors.len() as u32;
         self.log.push(Stored { sequence, published, message, unsettled });
         self.cursors.iter_mut().for_each(|cursor| cursor.waiting += 1);
         if self.cursors.is_empty() {
-            self.forget_beyond_unread();
+            self.forget_beyond(unread_max);
         } else {
             self.outstanding += 1;
+            self.outstanding_bytes += bytes;
         }
     }
 
-    fn forget_beyond_unread(&mut self) {
-        if self.log.len() > UNREAD_RETAINED_MAX {
+    fn forget_beyond(&mut self, unread_max: u64) {
+        if self.log.len() > unread_max {
             let oldest = self.log.first();
             oldest.and_then(|oldest| self.log.remove(oldest));
         }
@@ -75,6 +99,7 @@ impl Topic {
         self.log.iter_mut().for_each(|stored| stored.unsettled += 1);
         self.settled.clear();
         self.outstanding = self.log.len();
+        self.outstanding_bytes = self.log.iter_mut().map(|stored| stored.bytes()).sum();
         self.cursors.push(Cursor::new(group.clone(), Arc::clone(arrived), self.log.len()));
         self.cursors.len() - 1
     }
@@ -112,6 +137,7 @@ impl Topic {
         serial: u64,
         token: u64,
         now: Timestamp,
+        retained_max: usize,
     ) -> Option<bool> {
         let position = self.cursors[cursor].land(serial, token, now)?;
         let stored = self.log.get_mut(position)?;
@@ -119,15 +145,17 @@ impl Topic {
         if stored.unsettled > 0 {
             return Some(false);
         }
+        let bytes = stored.bytes();
         self.outstanding -= 1;
-        self.retain(position);
+        self.outstanding_bytes -= bytes;
+        self.retain(position, retained_max);
         Some(true)
     }
 
     /// Keeps what every group has settled, for a group that comes late, as one of the newest.
-    fn retain(&mut self, position: u64) {
+    fn retain(&mut self, position: u64, retained_max: usize) {
         self.settled.push_back(position);
-        if self.settled.len() > RETAINED_MAX {
+        if self.settled.len() > retained_max {
             let oldest = self.settled.pop_front();
             oldest.and_then(|oldest| self.log.remove(oldest));
         }

@@ -202,10 +202,12 @@ fn the_payment_wait_is_bounded() {
 #[test]
 fn nothing_is_cancelled_while_the_watermark_is_unknown() {
     let world = due().with_fault("progress", ErrorKind::Unavailable);
-    assert_eq!(
-        run(&world)[1..],
-        ["progress fails: unavailable", "release 1 for 100 ms", "canceller reports: unavailable",]
-    );
+    let canceller = Canceller::new(world.bus(), world.repo(), world.queue(), world.env());
+    let batch = world.lock().deliveries[0].clone();
+    let handled = crate::flow::consume::Handler::handle(&canceller, &batch);
+    let verdicts = futures_lite::future::block_on(handled);
+    assert!(matches!(verdicts[0], crate::flow::consume::Verdict::Failed(_)), "{verdicts:?}");
+    assert_eq!(world.journal(), ["progress fails: unavailable"]);
 }
 
 #[test]
@@ -220,4 +222,36 @@ fn poison_is_rejected_and_the_rest_of_the_batch_is_not() {
     assert_eq!(journal[4..7], ["ack 2", "ack 3", "reject 1"]);
     assert!(journal[7].starts_with("rejected: not a valid expiration:complete: "));
     assert_eq!(world.lock().published.len(), 1, "the same order twice in a batch");
+}
+
+#[test]
+fn copies_of_a_message_are_not_answers() {
+    let copies = || (0..UNKNOWN_MAX).map(|_| expired("o1", None));
+    let world = World::default().with_batch(copies()).with_batch(copies());
+    let journal = run(&world);
+    assert!(journal[1..11].iter().all(|line| line.ends_with(" for 100 ms")), "{journal:?}");
+    assert!(journal[11..].iter().all(|line| line.ends_with(" for 200 ms")), "{journal:?}");
+}
+
+#[test]
+fn a_moved_order_waits_for_its_payments_anew() {
+    let world = World::default()
+        .with_row("o1", open(NOW), vec![])
+        .with(|world| world.worked_off = Some(Timestamp::MIN));
+    let canceller = Canceller::new(world.bus(), world.repo(), world.queue(), world.env());
+    let handle = async |now: Timestamp| {
+        let world = world.clone().with_batch([expired("o1", Some(now))]);
+        world.lock().now = now;
+        let batch = world.lock().deliveries.pop_front().expect("one batch");
+        crate::flow::consume::Handler::handle(&canceller, &batch).await.remove(0)
+    };
+    futures_lite::future::block_on(async {
+        handle(NOW).await;
+        let later = at(20_000);
+        world.clone().with_row("o1", open(at(40_000)), vec![]);
+        handle(later).await;
+        let verdict = handle(at(40_000)).await;
+        assert!(matches!(verdict, crate::flow::consume::Verdict::Again { .. }), "{verdict:?}");
+    });
+    assert!(world.lock().published.is_empty());
 }

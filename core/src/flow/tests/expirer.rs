@@ -78,3 +78,17 @@ fn no_fault_ends_the_loop() {
         ]
     );
 }
+
+#[test]
+fn what_cannot_be_published_within_the_lease_is_given_back_and_the_rest_acked() {
+    let world = World::default()
+        .with_leases((0..16).map(|n| timer(&format!("o{n}"))))
+        .with(|world| (world.poison, world.publish_takes) = (Some("o9\""), 1000));
+    let journal = run(&world);
+    let count = |prefix: &str| journal.iter().filter(|line| line.starts_with(prefix)).count();
+    assert_eq!((count("publish"), count("ack")), (8, 8), "{journal:?}");
+    assert_eq!(count("release"), 8, "{journal:?}");
+    let Some(acked) = journal.iter().position(|line| line.starts_with("ack")) else { panic!() };
+    assert!(journal[acked..].iter().all(|line| !line.starts_with("publish")));
+    assert!(world.lock().now < NOW + std::time::Duration::from_secs(10), "within the lease");
+}

@@ -51,7 +51,7 @@ fn no_fault_ends_the_loop() {
     let world = overdue()
         .with(|world| {
             let batch = world.overdue[0].clone();
-            world.overdue.extend([batch.clone(), batch]);
+            world.overdue.push_back(batch);
         })
         .with_fault("overdue", ErrorKind::Unavailable)
         .with_fault("schedule", ErrorKind::Unavailable)
@@ -59,9 +59,16 @@ fn no_fault_ends_the_loop() {
     let reconciler = reconciler(&world);
     let journal = world.run(async |stop| reconciler.run(stop).await);
     let faults = journal.iter().filter(|line| line.starts_with("reconciler reports")).count();
-    assert_eq!(faults, 3);
+    assert_eq!(faults, 2, "both of a batch are tried, and the first fault is reported");
     assert_eq!(
         journal[journal.len() - 2..],
         ["publish order:cancelled", "commit o2 cancelled owes 0"]
     );
+}
+
+#[test]
+fn an_order_that_cannot_be_scheduled_holds_no_announcement_up() {
+    let world = overdue().with_fault("schedule", ErrorKind::Unavailable);
+    block_on(reconciler(&world).pass()).expect_err("the queue is down");
+    assert_eq!(world.lock().published.len(), 1);
 }

@@ -21,7 +21,10 @@ fn an_order_is_recorded_and_a_repeat_changes_nothing() {
 #[test]
 fn a_payment_completes_its_order_whose_timer_is_then_cancelled() {
     let world = World::default().with_batch([paid("o1", "p1"), created("o1", at(5))]);
-    assert_eq!(run(&world)[1..], ["commit o1 complete owes 0", "cancel o1", "ack 1", "ack 2"]);
+    assert_eq!(
+        run(&world)[1..],
+        ["commit o1 complete owes 0", "cancel o1", "ack 1", "ack 2", "cancel o1"]
+    );
 }
 
 #[test]
@@ -37,8 +40,25 @@ fn a_payment_is_acked_even_if_its_timer_cannot_be_cancelled() {
             "cancel fails: unavailable",
             "recorder reports: unavailable",
             "ack 1",
+            "cancel o1",
         ]
     );
+}
+
+#[test]
+fn the_timer_of_an_order_that_ended_is_cancelled_once_the_scheduler_has_come_to_it() {
+    let world = World::default()
+        .with_row("o1", order(Phase::Complete { payment: None }, NOW), vec![])
+        .with(|world| world.worked_off = Some(Timestamp::MIN))
+        .with_batch([created("o1", at(60_000))]);
+    let recorder = Recorder::new(world.bus(), world.repo(), world.queue(), world.env());
+    let behind = world.run(async |stop| recorder.run(stop).await);
+    assert_eq!(behind[1..], ["cancel o1", "ack 1"], "the Scheduler is behind");
+    world.lock().worked_off = Some(Timestamp::MAX);
+    world.lock().is_stopped = false;
+    assert_eq!(world.run(async |stop| recorder.run(stop).await)[1..], ["cancel o1"]);
+    world.lock().is_stopped = false;
+    assert_eq!(world.run(async |stop| recorder.run(stop).await)[1..], [""; 0], "and then no more");
 }
 
 #[test]
@@ -124,7 +144,7 @@ fn nothing_is_acked_uncommitted() {
 }
 
 #[test]
-fn our_own_announcement_that_comes_back_early_clears_what_is_owed_and_is_not_repeated() {
+fn our_own_announcement_that_comes_back_before_it_is_cleared_is_not_repeated() {
     let owed = |version| {
         let ticket = Some(crate::event::TicketRef { id: ticket().id });
         Event::OrderCancelled(crate::event::OrderCancelled { id: id("o1"), version, ticket })
@@ -133,7 +153,8 @@ fn our_own_announcement_that_comes_back_early_clears_what_is_owed_and_is_not_rep
         .with_row("o1", order(Phase::Cancelled, NOW), vec![owed(1)])
         .with_batch([owed(1).message()])
         .with_batch([owed(1).message()]);
-    assert_eq!(run(&world)[1..], ["commit o1 cancelled owes 0", "ack 1", "ack 2"]);
+    assert_eq!(run(&world)[1..], ["ack 1", "ack 2"]);
+    assert_eq!(world.lock().rows[&id("o1")].owes, [owed(1)], "not confirmed: still owed");
     // Another version is another event: what is owed is still to be announced.
     let world = World::default()
         .with_row("o1", order(Phase::Cancelled, NOW), vec![owed(2)])
@@ -141,5 +162,70 @@ fn our_own_announcement_that_comes_back_early_clears_what_is_owed_and_is_not_rep
     assert_eq!(
         run(&world)[1..],
         ["publish order:cancelled", "commit o1 cancelled owes 0", "ack 1"]
+    );
+}
+
+#[test]
+fn a_row_that_cannot_be_read_holds_no_other_up() {
+    let world = World::default()
+        .with_batch((0..4).map(|n| paid(&format!("o{n}"), &format!("p{n}"))))
+        .with(|world| world.corrupt = Some("o2"));
+    let journal = run(&world);
+    assert_eq!(
+        journal[4..],
+        ["ack 1", "ack 2", "ack 4", "release 3 for 100 ms", "recorder reports: corrupt",]
+    );
+}
+
+#[test]
+fn poison_that_the_dead_letters_do_not_take_is_given_back_and_holds_no_other_up() {
+    let poison = |json: &'static [u8]| Message::new(Subject::PaymentCreated, json);
+    let world = World::default()
+        .with_batch([poison(b"{"), poison(b"[]"), paid("o1", "p1")])
+        .with_batch([paid("o1", "p1")])
+        .with(|world| world.poison = Some("EOF"));
+    let journal = run(&world);
+    assert_eq!(
+        journal[1..],
+        [
+            "commit ahead owes 0".replace("ahead", "o1 ahead"),
+            "ack 3".to_owned(),
+            "reject 2".to_owned(),
+            "recorder reports: invalid".to_owned(),
+            journal[5].clone(),
+            "release 1 for 5000 ms".to_owned(),
+            "ack 4".to_owned(),
+        ]
+    );
+    assert!(journal[5].starts_with("rejected: not a valid payment:created"), "{journal:?}");
+}
+
+#[test]
+fn a_loop_is_ready_when_its_repository_answers_and_again_after_a_fault() {
+    let world = World::default()
+        .with_fault("probe", ErrorKind::Unavailable)
+        .with_fault("commit", ErrorKind::Unavailable)
+        .with_fault("probe", ErrorKind::Unavailable)
+        .with_batch([created("o1", NOW)])
+        .with_batch([created("o1", NOW)])
+        .with(|world| world.journal_ready = true);
+    assert_eq!(
+        run(&world),
+        [
+            "subscribe orders-service",
+            "probe fails: unavailable",
+            "recorder reports: unavailable",
+            "subscribe orders-service",
+            "probe fails: unavailable",
+            "recorder reports: unavailable",
+            "subscribe orders-service",
+            "recorder is ready",
+            "commit fails: unavailable",
+            "release 1 for 400 ms",
+            "recorder reports: unavailable",
+            "recorder is ready",
+            "commit o1 created owes 0",
+            "ack 2",
+        ]
     );
 }

@@ -91,3 +91,11 @@ fn stop_is_obeyed_in_a_back_off() {
     world.lock().is_stopped = true;
     assert_eq!(run(&world), Vec::<String>::new());
 }
+
+#[test]
+fn an_order_gets_its_timer_whatever_else_is_in_it() {
+    let json =
+        br#"{"id":"o1","expiresAt":"1970-01-01T00:00:00Z","userId":7,"ticket":{"price":"20"}}"#;
+    let world = World::default().with_batch([Message::new(Subject::OrderCreated, *json)]);
+    assert_eq!(run(&world)[1..], ["schedule o1 0", "ack 1"]);
+}

@@ -41,9 +41,14 @@ pub(super) struct Inner {
     pub(super) rival: Option<(OrderId, State)>,
     /// No item with this in its name is ever accepted.
     pub(super) poison: Option<&'static str>,
+    /// The row of this order cannot be read.
+    pub(super) corrupt: Option<&'static str>,
     pub(super) worked_off: Option<Timestamp>,
     pub(super) published: Vec<Message>,
+    /// How long publishing takes, in milliseconds.
+    pub(super) publish_takes: u64,
     pub(super) journal: Vec<String>,
+    pub(super) journal_ready: bool,
     pub(super) is_stopped: bool,
 }
 
@@ -59,9 +64,12 @@ impl Default for Inner {
             fail_clearing: false,
             rival: None,
             poison: None,
+            corrupt: None,
             worked_off: Some(Timestamp::MAX),
             published: Vec::new(),
+            publish_takes: 0,
             journal: Vec::new(),
+            journal_ready: false,
             is_stopped: false,
         }
     }
@@ -82,6 +90,15 @@ impl Inner {
         match self.poison {
             Some(poison) if name.contains(poison) => {
                 Err(Error::new(ErrorKind::Invalid, "mock", op, "poison"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn corrupt(&self, id: &OrderId) -> Result<()> {
+        match self.corrupt {
+            Some(corrupt) if id.as_str() == corrupt => {
+                Err(Error::new(ErrorKind::Corrupt, "mock", "load", "unreadable"))
             }
             _ => Ok(()),
         }
@@ -115,6 +132,7 @@ impl Inner {
 
     fn publish(&mut self, messages: &[Message]) -> Result<()> {
         self.fault("publish")?;
+        self.now = self.now + std::time::Duration::from_millis(self.publish_takes);
         for message in messages {
             let text = String::from_utf8_lossy(&message.payload).into_owned();
             self.refuse("publish", &text)?;
@@ -247,6 +265,9 @@ impl World {
         consumer.expect_release().returning(move |releases| world.lock().release(releases));
         let world = self.clone();
         consumer.expect_reject().returning(move |rejections| {
+            for rejection in rejections {
+                world.lock().refuse("reject", &rejection.reason)?;
+            }
             let receipts: Vec<_> = rejections.iter().map(|rejection| rejection.receipt).collect();
             world.lock().settle("reject", &receipts)
         });
@@ -296,6 +317,7 @@ impl World {
         repo.expect_load().returning(move |ids| {
             let mut world = world.lock();
             world.fault("load")?;
+            ids.iter().try_for_each(|id| world.corrupt(id))?;
             Ok(ids.iter().map(|id| world.rows.get(id).cloned()).collect())
         });
         let world = self.clone();
@@ -314,8 +336,11 @@ impl World {
             Ok(changes.iter().map(|change| world.commit(change)).collect())
         });
         let world = self.clone();
-        repo.expect_overdue().returning(move |_| {
+        repo.expect_overdue().returning(move |options| {
             let mut world = world.lock();
+            if options.before == Timestamp::MIN {
+                return world.fault("probe").map(|()| Vec::new());
+            }
             world.fault("overdue")?;
             let batch = world.overdue.pop_front();
             world.is_stopped = world.overdue.is_empty();
@@ -356,6 +381,9 @@ impl Observer for Journal {
                 format!("{} reports: {}", flow.as_str(), error.kind().as_str())
             }
             Signal::Rejected { reason, .. } => format!("rejected: {reason}"),
+            Signal::Ready { flow } if self.0.lock().journal_ready => {
+                format!("{} is ready", flow.as_str())
+            }
             Signal::PaymentWaitOver { id } => format!("payment wait over {id}"),
             _ => return,
         };
