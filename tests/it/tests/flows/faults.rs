@@ -1,4 +1,5 @@
-//! Wrappers that suspend before and after every effect, where a crash can fall, and fail there.
+//! Wrappers that suspend before and after every effect, where a crash can fall, and fail there; and
+//! that confirm timers and expirations, and lose them.
 
 use std::sync::{Arc, Mutex};
 
@@ -23,12 +24,18 @@ struct State {
     seed: Seed,
     /// One call in so many fails; `None` for none.
     one_in: Option<u64>,
-    pub(crate) failed: u64,
+    failed: u64,
+    lost: u64,
 }
 
 impl Faults {
     pub(crate) fn new(seed: u64, one_in: u64) -> Self {
-        Self(Arc::new(Mutex::new(State { seed: Seed::new(seed), one_in: Some(one_in), failed: 0 })))
+        Self(Arc::new(Mutex::new(State {
+            seed: Seed::new(seed),
+            one_in: Some(one_in),
+            failed: 0,
+            lost: 0,
+        })))
     }
 
     /// No more faults from now on.
@@ -38,6 +45,19 @@ impl Faults {
 
     pub(crate) fn failed(&self) -> u64 {
         self.0.lock().unwrap().failed
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.0.lock().unwrap().lost
+    }
+
+    /// Whether a backend confirms this and loses it.
+    fn loses(&self) -> bool {
+        let mut state = self.0.lock().unwrap();
+        let one_in = state.one_in;
+        let loses = one_in.is_some_and(|times| state.seed.one_in(times));
+        state.lost += u64::from(loses);
+        loses
     }
 
     fn roll(&self) -> Result<()> {
@@ -71,6 +91,9 @@ pub(crate) struct Faulty<T: ?Sized> {
 #[async_trait]
 impl DelayQueue for Faulty<dyn DelayQueue> {
     async fn schedule(&self, timers: &[Timer]) -> Result<()> {
+        if self.faults.loses() {
+            return Ok(());
+        }
         self.faults.around(self.inner.schedule(timers)).await
     }
 
@@ -102,6 +125,10 @@ impl DelayQueue for Faulty<dyn DelayQueue> {
 #[async_trait]
 impl EventBus for Faulty<dyn EventBus> {
     async fn publish(&self, messages: &[Message]) -> Result<()> {
+        let is_expiry = |message: &Message| message.subject == Subject::ExpirationComplete;
+        if messages.iter().all(is_expiry) && self.faults.loses() {
+            return Ok(());
+        }
         self.faults.around(self.inner.publish(messages)).await
     }
 
