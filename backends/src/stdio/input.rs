@@ -11,8 +11,9 @@ use super::output::Output;
 use super::{LINE_BYTES_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, line};
 use crate::memory::MemoryBus;
 
-/// Messages stored at a time.
+/// Messages stored at a time, and bytes of payload.
 const BATCH_MAX: usize = 256;
+const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// The end of the input.
 #[derive(Debug, Default)]
@@ -58,19 +59,24 @@ impl Input {
     /// Stores every line of `source`, no more than [`READ_AHEAD_MAX`] ahead of the groups.
     pub(super) fn read<R: Read>(&self, source: BufReader<R>, bus: &MemoryBus, output: &Output) {
         let mut lines = Lines { source, number: 0, line: Vec::new(), over: 0 };
-        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let (mut batch, mut bytes) = (Vec::with_capacity(BATCH_MAX), 0);
         loop {
             let more = lines.read();
             if matches!(more, Ok(true)) {
                 match lines.message() {
                     None => {}
-                    Some(Ok(message)) => batch.push(message),
+                    Some(Ok(message)) => {
+                        bytes += message.payload.len();
+                        batch.push(message);
+                    }
                     Some(Err(reason)) => self.dead(&lines, &reason, output, bus),
                 }
             }
             let ended = !matches!(more, Ok(true));
-            if ended || batch.len() >= BATCH_MAX || !lines.has_next() {
+            let is_full = batch.len() >= BATCH_MAX || bytes >= BATCH_BYTES_MAX;
+            if ended || is_full || !lines.has_next() {
                 store(&mut batch, bus, output);
+                bytes = 0;
             }
             match more {
                 Err(error) => {

@@ -3,7 +3,7 @@
 use std::io::{self, Cursor};
 use std::time::Duration;
 
-use expirer_core::event::Headers;
+use expirer_core::{Timestamp, event::Headers};
 use futures_lite::future::block_on;
 
 use super::*;
@@ -13,13 +13,13 @@ use crate::memory::testing::VirtualClock;
 #[derive(Clone, Debug, Default)]
 struct Sink {
     bytes: Arc<Mutex<Vec<u8>>>,
-    is_closed: bool,
+    fails: Option<io::ErrorKind>,
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_closed {
-            return Err(io::ErrorKind::BrokenPipe.into());
+        if let Some(kind) = self.fails {
+            return Err(kind.into());
         }
         self.bytes.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -164,8 +164,116 @@ fn no_more_is_read_ahead_than_the_bound() {
 }
 
 #[test]
+fn what_is_put_off_holds_no_other_up() {
+    let sink = Sink::default();
+    let lines = usize::try_from(READ_AHEAD_MAX).unwrap() + 1000;
+    let bus = open((0..lines).map(payment).collect::<String>(), &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        let put_off = async {
+            let mut taken = 0;
+            while taken < lines {
+                let options = ReceiveOptions::new(256).with_wait(Duration::from_secs(60));
+                let deliveries = consumer.receive(options).await.unwrap();
+                taken += deliveries.len();
+                let at = Timestamp::MAX;
+                let releases: Vec<_> =
+                    deliveries.iter().map(|d| Release { receipt: d.receipt, at }).collect();
+                consumer.release(&releases).await.unwrap();
+            }
+        };
+        futures_lite::future::zip(bus.read_to_end(), put_off).await;
+        assert_eq!(bus.settled(), None);
+    });
+}
+
+#[test]
+fn nothing_is_kept_for_groups_to_come_and_large_lines_are_bounded_by_their_bytes() {
+    let sink = Sink::default();
+    let padding = "x".repeat(1 << 19);
+    let line =
+        |n| payment(n).replace("\"orderId\"", &format!("\"more\":\"{padding}\",\"orderId\""));
+    let lines: usize = 300;
+    let bus = open((0..lines).map(line).collect::<String>(), &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        let consume = async {
+            let (mut taken, mut most) = (0, 0);
+            while taken < lines {
+                let options = ReceiveOptions::new(16).with_wait(Duration::from_secs(60));
+                let deliveries = consumer.receive(options).await.unwrap();
+                most = most.max(bus.memory.backlog().bytes);
+                taken += deliveries.len();
+                let receipts: Vec<_> = deliveries.iter().map(|d| d.receipt).collect();
+                consumer.ack(&receipts).await.unwrap();
+            }
+            most
+        };
+        let ((), most) = futures_lite::future::zip(bus.read_to_end(), consume).await;
+        // One batch may come on top.
+        assert!(most <= READ_AHEAD_BYTES_MAX + (1 << 21), "{most}");
+        let late = SubscribeOptions::new(Group::STDIO, [Subject::PaymentCreated]);
+        let late = bus.subscribe(late).await.unwrap();
+        assert!(late.receive(ReceiveOptions::new(1)).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    let sink = Sink::default();
+    let bus = open(format!("\u{feff}{}", payment(1)), &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        bus.read_to_end().await;
+        assert_eq!(consumer.receive(ReceiveOptions::new(9)).await.unwrap().len(), 1);
+        assert_eq!((bus.bad_lines(), bus.failure()), (0, None));
+    });
+}
+
+/// A source that fails after its first line.
+struct Broken(Cursor<String>);
+
+impl Read for Broken {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(io::Error::other("the disk is gone")),
+            bytes => Ok(bytes),
+        }
+    }
+}
+
+#[test]
+fn an_input_that_fails_is_a_failure_and_no_bad_line() {
+    let (sink, source) = (Sink::default(), Broken(Cursor::new(payment(1))));
+    let options = ConnectOptions::new(Arc::new(VirtualClock::new()), 1);
+    let bus = StdioBus::new(&options, source, sink.clone()).unwrap();
+    block_on(async {
+        let consumer = join(&bus).await;
+        bus.read_to_end().await;
+        assert_eq!(consumer.receive(ReceiveOptions::new(9)).await.unwrap().len(), 1);
+    });
+    let failure = bus.failure().unwrap();
+    assert!(failure.contains("line 2") && failure.contains("the disk is gone"), "{failure}");
+    assert_eq!((bus.bad_lines(), sink.lines().len()), (0, 0));
+}
+
+#[test]
+fn a_full_disk_is_a_failure_and_a_reader_that_leaves_is_none() {
+    for (kind, is_failure) in
+        [(io::ErrorKind::StorageFull, true), (io::ErrorKind::BrokenPipe, false)]
+    {
+        let sink = Sink { fails: Some(kind), ..Sink::default() };
+        let bus = open(payment(1), &sink);
+        let messages = [Message::new(Subject::PaymentLate, *b"{}")];
+        let published = block_on(bus.publish(&messages));
+        assert_eq!(published.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(bus.failure().is_some(), is_failure);
+    }
+}
+
+#[test]
 fn a_closed_output_is_an_error_and_the_end_and_never_a_panic() {
-    let sink = Sink { is_closed: true, ..Sink::default() };
+    let sink = Sink { fails: Some(io::ErrorKind::BrokenPipe), ..Sink::default() };
     let bus = open(payment(1), &sink);
     block_on(async {
         let error = bus.publish(&[Message::new(Subject::PaymentLate, *b"{}")]).await.unwrap_err();
