@@ -1,12 +1,15 @@
 //! What the backends can do, and what the chosen roles miss.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use expirer_core::observe::Flow;
 use expirer_core::{BusCapabilities, QueueCapabilities, RepoCapabilities};
 
 use crate::config::Config;
+use crate::http::is_exposed;
 
 /// What the three backends say of themselves.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +34,7 @@ pub(crate) enum Level {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) level: Level,
-    pub(crate) text: &'static str,
+    pub(crate) text: Cow<'static, str>,
 }
 
 impl fmt::Display for Finding {
@@ -46,14 +49,15 @@ impl fmt::Display for Finding {
 }
 
 const fn finding(missing: bool, level: Level, text: &'static str) -> Option<Finding> {
-    if missing { Some(Finding { level, text }) } else { None }
+    if missing { Some(Finding { level, text: Cow::Borrowed(text) }) } else { None }
 }
 
 impl Capabilities {
-    /// What the roles miss, the worst first.
-    pub(crate) fn findings(&self, config: &Config) -> Vec<Finding> {
+    /// What the roles miss, the worst first; `address` is where HTTP listens.
+    pub(crate) fn findings(&self, config: &Config, address: Option<SocketAddr>) -> Vec<Finding> {
         let orders = self.orders(config).into_iter();
         let all = orders.chain(self.timers(config)).chain(self.payments(config));
+        let all = all.chain(http(config, address));
         let mut findings: Vec<Finding> = all.flatten().collect();
         findings.sort_by_key(|finding| finding.level as u8);
         findings
@@ -127,6 +131,25 @@ impl Capabilities {
     }
 }
 
+fn http(config: &Config, address: Option<SocketAddr>) -> [Option<Finding>; 2] {
+    let roles = &config.roles.value;
+    let exposed = address.is_some_and(|address| is_exposed(&address));
+    [
+        finding(
+            roles.flows.is_empty() && config.http.is_none(),
+            Level::Error,
+            "api is the only role and HTTP is off: there is nothing to do; choose --http HOST:PORT \
+             or more --roles",
+        ),
+        finding(
+            roles.api && exposed && config.http_token.is_none(),
+            Level::Warning,
+            "HTTP can be reached beyond loopback and has no token: writes are refused; set one \
+             with EXPIRER_HTTP_TOKEN or --http-token",
+        ),
+    ]
+}
+
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bus, queue, repo } = self;
@@ -164,18 +187,7 @@ const fn yes(can: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Given, Key, Layer, Origin};
-
-    fn config(given: &[(Key, &str)]) -> Config {
-        let layer: Layer = given
-            .iter()
-            .map(|(key, text)| {
-                let origin = Origin::Flag(key.name());
-                (*key, Given { text: (*text).to_owned(), origin })
-            })
-            .collect();
-        Config::resolve(layer, None, &|_| None).unwrap()
-    }
+    use crate::config::Key;
 
     fn all(durable: bool) -> Capabilities {
         let mut bus = BusCapabilities::new("test");
@@ -188,7 +200,11 @@ mod tests {
     }
 
     fn levels(capabilities: &Capabilities, given: &[(Key, &str)]) -> Vec<Level> {
-        capabilities.findings(&config(given)).iter().map(|finding| finding.level).collect()
+        capabilities
+            .findings(&Config::flagged(given), None)
+            .iter()
+            .map(|finding| finding.level)
+            .collect()
     }
 
     #[test]
@@ -218,6 +234,29 @@ mod tests {
         some.bus.watermark = false;
         assert_eq!(levels(&some, &[]), [Level::Warning]);
         assert_eq!(levels(&some, &[(Key::Roles, "expirer,scheduler")]), []);
+    }
+
+    #[test]
+    fn a_service_of_orders_without_http_has_nothing_to_do() {
+        let (api, off) = ((Key::Roles, "api"), (Key::Http, "off"));
+        assert_eq!(levels(&all(true), &[api, off]), [Level::Error]);
+        assert_eq!(levels(&all(true), &[api]), []);
+        assert_eq!(levels(&all(true), &[off]), []);
+    }
+
+    #[test]
+    fn beyond_loopback_writes_need_a_token() {
+        let texts = |given: &[(Key, &str)], address: &str| -> Vec<Finding> {
+            all(true).findings(&Config::flagged(given), Some(address.parse().unwrap()))
+        };
+        let found = texts(&[], "0.0.0.0:80");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].level, Level::Warning);
+        assert!(found[0].text.contains("writes are refused"), "{found:?}");
+        assert_eq!(texts(&[(Key::HttpToken, "t")], "0.0.0.0:80"), []);
+        assert_eq!(texts(&[(Key::Roles, "expirer,scheduler")], "[::]:80"), []);
+        assert_eq!(texts(&[], "127.0.0.1:80"), []);
+        assert_eq!(texts(&[], "[::1]:80"), []);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::capability::{Finding, Level};
+use crate::capability::{Capabilities, Finding, Level};
 use crate::config::Config;
+use crate::http::Listener;
 use crate::wire::Parts;
 
 /// Connects and prints what the backends can do and the roles miss.
@@ -14,11 +15,26 @@ use crate::wire::Parts;
 pub(crate) async fn run(config: &Config) -> Result<ExitCode, String> {
     let parts = Parts::connect(config).await?;
     let capabilities = parts.capabilities();
-    let findings = capabilities.findings(config);
-    let refused = findings.iter().any(|finding| finding.level == Level::Error);
+    let findings = findings(&capabilities, config).await;
+    let refused = is_refused(&findings);
     // Whoever closed the output does not want the rest.
     drop(print(config, &capabilities.to_string(), &findings, refused));
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What `serve` would find, the address included: it is bound and at once given back.
+async fn findings(capabilities: &Capabilities, config: &Config) -> Vec<Finding> {
+    match Listener::open(config).await {
+        Ok(listener) => capabilities.findings(config, listener.map(|bound| bound.address)),
+        Err(text) => {
+            let taken = Finding { level: Level::Error, text: text.into() };
+            [vec![taken], capabilities.findings(config, None)].concat()
+        }
+    }
+}
+
+fn is_refused(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.level == Level::Error)
 }
 
 fn print(
@@ -41,4 +57,43 @@ fn print(
         writeln!(out, "{finding}")?;
     }
     writeln!(out, "{}", if refused { "this does not start" } else { "ok" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Key;
+
+    #[tokio::test]
+    async fn refuses_what_serve_refuses() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = taken.local_addr().map(|address| (taken, address.to_string())).unwrap();
+        for (given, refused) in [
+            (vec![(Key::Http, "off")], false),
+            (vec![(Key::Http, "127.0.0.1:0")], false),
+            (vec![(Key::Http, "off"), (Key::Roles, "api")], true),
+            (vec![(Key::Http, taken.1.as_str())], true),
+        ] {
+            let config = Config::flagged(&given);
+            let capabilities = Parts::connect(&config).await.unwrap().capabilities();
+            let findings = findings(&capabilities, &config).await;
+            assert_eq!(is_refused(&findings), refused, "{findings:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn says_which_address_is_taken_and_frees_the_one_that_is_not() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        let config = Config::flagged(&[(Key::Http, &address)]);
+        let capabilities = Parts::connect(&config).await.unwrap().capabilities();
+        let taken = findings(&capabilities, &config).await;
+        assert_eq!(taken[0].level, Level::Error);
+        assert!(taken[0].text.contains(&format!("--http {address}: cannot listen")), "{taken:?}");
+        drop(free);
+        for _ in 0..2 {
+            let free = findings(&capabilities, &config).await;
+            assert!(free.iter().all(|finding| finding.level == Level::Note), "{free:?}");
+        }
+    }
 }

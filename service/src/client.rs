@@ -10,6 +10,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::cli::{Create, Order, Service};
+use crate::config::Redacted;
 
 /// No request takes longer: the service answers within seconds, or not at all.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,18 +77,14 @@ impl Client {
             None => variable("EXPIRER_URL")?.unwrap_or_else(|| DEFAULT_URL.to_owned()),
         };
         if !url.starts_with("http://") {
-            return Err(format!("{url:?} is no URL of a service; write one such as {DEFAULT_URL}"));
+            let shown = Redacted(&url);
+            return Err(format!("{shown} is no URL of a service; write one such as {DEFAULT_URL}"));
         }
         let token = match service.token {
             Some(token) => Some(token),
             None => variable("EXPIRER_HTTP_TOKEN")?,
         };
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(TIMEOUT))
-            .max_redirects(0)
-            .build();
-        Ok(Self { agent: config.into(), url: url.trim_end_matches('/').to_owned(), token })
+        Ok(Self { agent: agent(), url: url.trim_end_matches('/').to_owned(), token })
     }
 
     fn get(&self, path: &str) -> Result<String, String> {
@@ -109,12 +106,32 @@ impl Client {
 
     fn answer(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<String, String> {
         let failed = |error: ureq::Error| {
-            format!("{}: {error}; is `expirer serve` running there? (--url)", self.url)
+            let (url, cause) = (Redacted(&self.url), cause(&error));
+            format!("{url}: {cause}; is `expirer serve` running there? (--url)")
         };
         let mut response = answer.map_err(failed)?;
         let status = response.status();
         let text = response.body_mut().read_to_string().map_err(failed)?;
         if status.is_success() { Ok(text) } else { Err(refusal(status.as_u16(), &text)) }
+    }
+}
+
+/// Goes straight to the service: a proxy of the environment would be handed the token.
+fn agent() -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(TIMEOUT))
+        .max_redirects(0)
+        .proxy(None)
+        .build();
+    config.into()
+}
+
+/// What went wrong, without the URL, which may hold a password.
+fn cause(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::BadUri(_) => "no valid URL".to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -132,5 +149,46 @@ fn variable(name: &str) -> Result<Option<String>, String> {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some(text)),
         Some(Err(_)) => Err(format!("{name} is not valid UTF-8; write it in UTF-8")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn client(url: &str) -> Result<Client, String> {
+        Client::new(Service { url: Some(url.to_owned()), token: Some("t".to_owned()) })
+    }
+
+    /// Runs itself once more: only a process of its own has an environment of its own.
+    #[test]
+    fn no_proxy_of_the_environment_is_used() {
+        const PROXY: &str = "http://127.0.0.1:9";
+        if env::var("HTTP_PROXY").as_deref() == Ok(PROXY) {
+            assert!(Agent::new_with_defaults().config().proxy().is_some());
+            assert!(agent().config().proxy().is_none());
+            return;
+        }
+        let name = "client::tests::no_proxy_of_the_environment_is_used";
+        let mut again = Command::new(env::current_exe().unwrap());
+        again.args(["--exact", name]).env("HTTP_PROXY", PROXY).env("ALL_PROXY", PROXY);
+        let output = again.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    fn no_error_shows_the_password_of_the_url() {
+        let unreachable = client("http://user:secretpw@127.0.0.1:1").unwrap().get("/orders/o1");
+        let unreachable = unreachable.unwrap_err();
+        assert!(unreachable.starts_with("http://***@127.0.0.1:1: "), "{unreachable}");
+        let invalid = client("http://user:secretpw@ h").unwrap().get("/orders/o1").unwrap_err();
+        let bad = cause(&ureq::Error::BadUri("http://user:secretpw@h".to_owned()));
+        let other = client("https://user:secretpw@h").err().unwrap();
+        for error in [unreachable, invalid, bad, other] {
+            assert!(!error.contains("secretpw"), "{error}");
+        }
     }
 }

@@ -6,11 +6,11 @@
 use expirer_core::event::Event;
 use expirer_core::observe::{Flow, Signal};
 use expirer_core::order::Effect;
-use expirer_core::{ErrorKind, Subject};
-use prometheus_client::encoding::text::encode;
+use expirer_core::{ErrorKind, QueueStats};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -32,14 +32,14 @@ pub(crate) struct Metrics {
     fired: Counter,
     lateness: Histogram,
     changed: [Counter; EFFECTS.len()],
-    announced: [Counter; Subject::EVENTS.len()],
+    announced: [Counter; ANNOUNCED.len()],
     batches: PerFlow,
     items: PerFlow,
     rejected: PerFlow,
     released: Counters<2>,
     faults: Counters<2>,
     payment_waits_over: Counter,
-    ready: [Gauge; Flow::ALL.len()],
+    ready: Vec<(Flow, Gauge)>,
 }
 
 /// The effects by name; the last one stands for those that a later core adds.
@@ -76,22 +76,16 @@ pub(crate) const fn effect_name(of: Effect) -> &'static str {
     EFFECTS[effect(of)]
 }
 
-const SUBJECTS: [&str; Subject::EVENTS.len()] =
-    ["order:created", "order:cancelled", "expiration:complete", "payment:created", "payment:late"];
+/// The subjects of what an order can owe.
+const ANNOUNCED: [&str; 3] = ["order:created", "order:cancelled", "payment:late"];
 
-const fn subject(event: &Event) -> usize {
+const fn announced(event: &Event) -> Option<usize> {
     match event {
-        Event::OrderCreated(_) => 0,
-        Event::OrderCancelled(_) => 1,
-        Event::ExpirationComplete(_) => 2,
-        Event::PaymentCreated(_) => 3,
-        Event::PaymentLate(_) => 4,
+        Event::OrderCreated(_) => Some(0),
+        Event::OrderCancelled(_) => Some(1),
+        Event::PaymentLate(_) => Some(2),
+        Event::ExpirationComplete(_) | Event::PaymentCreated(_) => None,
     }
-}
-
-/// The subject as logs and metrics name it.
-pub(crate) const fn subject_name(event: &Event) -> &'static str {
-    SUBJECTS[subject(event)]
 }
 
 fn per_flow(family: &Counters<1>) -> PerFlow {
@@ -99,7 +93,8 @@ fn per_flow(family: &Counters<1>) -> PerFlow {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// For the loops that run here.
+    pub(crate) fn new(flows: &[Flow]) -> Self {
         let mut registry = Registry::with_prefix("expirer");
         let scheduled = Counter::default();
         registry.register("timers_scheduled", "Timers scheduled", scheduled.clone());
@@ -115,7 +110,7 @@ impl Metrics {
         let family = Counters::<1>::default();
         let help = "What orders owed: events published and confirmed";
         registry.register("events_announced", help, family.clone());
-        let announced = SUBJECTS.map(|name| family.get_or_create_owned(&[("subject", name)]));
+        let announced = ANNOUNCED.map(|name| family.get_or_create_owned(&[("subject", name)]));
         let family = Counters::<1>::default();
         registry.register("batches", "Batches taken", family.clone());
         let batches = per_flow(&family);
@@ -134,7 +129,8 @@ impl Metrics {
         registry.register("payment_waits_over", help, payment_waits_over.clone());
         let family = Family::<[Label; 1], Gauge>::default();
         registry.register("loop_ready", "Whether a loop takes work", family.clone());
-        let ready = Flow::ALL.map(|flow| family.get_or_create_owned(&[("loop", flow.as_str())]));
+        let gauge = |flow: Flow| family.get_or_create_owned(&[("loop", flow.as_str())]);
+        let ready = flows.iter().map(|flow| (*flow, gauge(*flow))).collect();
         Self {
             registry,
             scheduled,
@@ -165,7 +161,9 @@ impl Metrics {
                 self.lateness.observe(late.as_secs_f64());
             }
             Signal::Changed { effect: done, .. } => _ = self.changed[effect(*done)].inc(),
-            Signal::Announced { event } => _ = self.announced[subject(event)].inc(),
+            Signal::Announced { event } => {
+                announced(event).map(|subject| self.announced[subject].inc());
+            }
             Signal::Rejected { flow, .. } => _ = self.rejected[*flow as usize].inc(),
             Signal::Released { flow, why, .. } => {
                 self.released.get_or_create(&[("loop", flow.as_str()), ("why", why)]).inc();
@@ -180,31 +178,49 @@ impl Metrics {
         self.faults.get_or_create(&[("loop", flow.as_str()), ("kind", kind.as_str())]).inc();
     }
 
-    /// All metrics in the text format, with the loops that are ready by now.
-    pub(crate) fn text(&self, is_ready: impl Fn(Flow) -> bool) -> String {
-        for flow in Flow::ALL {
-            self.ready[flow as usize].set(i64::from(is_ready(flow)));
+    /// All metrics in the text format, with the loops that are ready by now, and what the queue
+    /// holds, if it could tell.
+    pub(crate) fn text(
+        &self,
+        is_ready: impl Fn(Flow) -> bool,
+        timers: Option<QueueStats>,
+    ) -> String {
+        for (flow, ready) in &self.ready {
+            ready.set(i64::from(is_ready(*flow)));
         }
         let mut text = String::new();
         // A `String` takes everything that is written to it.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.registry);
+        let _ = timers.map(|timers| encode_registry(&mut text, &of_queue(timers)));
+        let _ = encode_eof(&mut text);
         text
     }
+}
+
+/// Made anew for each scrape: where the queue does not answer, nothing old is shown.
+fn of_queue(stats: QueueStats) -> Registry {
+    let mut registry = Registry::with_prefix("expirer");
+    let pending = ConstGauge::new(stats.pending);
+    registry.register("timers_pending", "Timers that wait, due ones included", pending);
+    let leased = ConstGauge::new(stats.leased);
+    registry.register("timers_leased", "Timers that are taken and not yet settled", leased);
+    registry
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use expirer_core::{Error, OrderId};
+    use expirer_core::event::ExpirationComplete;
+    use expirer_core::{Error, OrderId, Subject};
 
     use super::*;
 
     #[test]
     fn counts_what_it_is_told() {
-        let metrics = Metrics::new();
-        let id = OrderId::new("o1").unwrap();
         let flow = Flow::Canceller;
+        let metrics = Metrics::new(&[flow, Flow::Expirer]);
+        let id = OrderId::new("o1").unwrap();
         let error = Error::new(ErrorKind::TimedOut, "test", "test", "slow");
         metrics.on(&Signal::Batch { flow, items: 7 });
         metrics.on(&Signal::Scheduled { timers: 3 });
@@ -212,9 +228,14 @@ mod tests {
         metrics.on(&Signal::Changed { id: &id, effect: Effect::Expired });
         metrics.on(&Signal::Released { flow, why: "not yet", after: Duration::ZERO });
         metrics.on(&Signal::Rejected { flow, reason: "poison" });
-        metrics.on(&Signal::Failed { flow, error: &error, retry_in: Duration::ZERO });
+        metrics.on(&Signal::Failed {
+            flow,
+            error: &error,
+            retry_in: Duration::ZERO,
+            whole_loop: true,
+        });
         metrics.on(&Signal::PaymentWaitOver { id: &id });
-        let text = metrics.text(|flow| flow == Flow::Canceller);
+        let text = metrics.text(|flow| flow == Flow::Canceller, None);
         for line in [
             "expirer_batches_total{loop=\"canceller\"} 1",
             "expirer_batch_items_total{loop=\"canceller\"} 7",
@@ -237,9 +258,42 @@ mod tests {
     }
 
     #[test]
+    fn only_what_can_happen_here_has_a_series() {
+        let metrics = Metrics::new(&[Flow::Scheduler]);
+        let (id, at) = (OrderId::new("o1").unwrap(), None);
+        let never = ExpirationComplete { order_id: id, expires_at: at };
+        metrics.on(&Signal::Announced { event: &Event::ExpirationComplete(never) });
+        let text = metrics.text(|_| true, None);
+        let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(series("expirer_loop_ready{"), 1, "{text}");
+        assert_eq!(series("expirer_loop_ready{loop=\"scheduler\"} 1"), 1, "{text}");
+        assert_eq!(series("expirer_events_announced_total{"), 3, "{text}");
+        for name in ANNOUNCED {
+            let line = format!("expirer_events_announced_total{{subject=\"{name}\"}} 0");
+            assert_eq!(series(&line), 1, "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn timers_are_shown_where_the_queue_tells() {
+        let mut stats = QueueStats::default();
+        (stats.pending, stats.leased) = (5, 2);
+        let told = Metrics::new(&[]).text(|_| true, Some(stats));
+        assert!(told.contains("\nexpirer_timers_pending 5\n"), "{told}");
+        assert!(told.contains("\nexpirer_timers_leased 2\n"), "{told}");
+        let silent = Metrics::new(&[]).text(|_| true, None);
+        assert!(!silent.contains("timers_pending") && !silent.contains("timers_leased"));
+        for text in [told, silent] {
+            assert_eq!(text.matches("# EOF").count(), 1, "{text}");
+            assert!(text.ends_with("# EOF\n"), "{text}");
+        }
+    }
+
+    #[test]
     fn the_names_are_the_cores() {
-        let names = Subject::EVENTS.map(|subject| subject.to_string());
-        assert_eq!(names, SUBJECTS);
+        for name in ANNOUNCED {
+            assert!(Subject::EVENTS.iter().any(|subject| subject.as_str() == name), "{name}");
+        }
         Flow::ALL.iter().enumerate().for_each(|(at, flow)| assert_eq!(*flow as usize, at));
     }
 }

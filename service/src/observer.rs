@@ -1,10 +1,10 @@
 //! The service's ears: every signal of the loops goes to metrics, readiness and logs.
 
 use expirer_core::Observer;
-use expirer_core::observe::Signal;
+use expirer_core::observe::{Flow, Signal};
 use tracing::{debug, info, trace, warn};
 
-use crate::metrics::{Metrics, effect_name, subject_name};
+use crate::metrics::{Metrics, effect_name};
 use crate::readiness::Readiness;
 
 /// How much of a reason is logged: it may quote what somebody sent.
@@ -18,8 +18,9 @@ pub(crate) struct Ears {
 }
 
 impl Ears {
-    pub(crate) fn new() -> Self {
-        Self { metrics: Metrics::new(), readiness: Readiness::default() }
+    /// For the loops that run here.
+    pub(crate) fn new(flows: &[Flow]) -> Self {
+        Self { metrics: Metrics::new(flows), readiness: Readiness::new(flows) }
     }
 }
 
@@ -41,15 +42,16 @@ fn log(signal: &Signal<'_>) {
         Signal::Changed { id, effect } => {
             debug!(order = %id, effect = effect_name(*effect), "changed");
         }
-        Signal::Announced { event } => debug!(subject = subject_name(event), ?event, "announced"),
+        Signal::Announced { event } => debug!(subject = %event.subject(), ?event, "announced"),
         Signal::Released { flow, why, after } => {
             debug!(loop = flow.as_str(), why, after_ms = millis(*after), "released");
         }
         Signal::Rejected { flow, reason } => {
             warn!(loop = flow.as_str(), reason = shortened(reason), "to the dead letters");
         }
-        Signal::Failed { flow, error, retry_in } => {
-            warn!(loop = flow.as_str(), %error, retry_in_ms = millis(*retry_in), "failed");
+        Signal::Failed { flow, error, retry_in, whole_loop } => {
+            let (loop_name, retry_in_ms) = (flow.as_str(), millis(*retry_in));
+            warn!(loop = loop_name, %error, retry_in_ms, whole_loop, "failed");
         }
         Signal::PaymentWaitOver { id } => {
             warn!(order = %id, "payments unread for too long: the order is cancelled without");

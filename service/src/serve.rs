@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use expirer_backends::connect::Finite;
 use expirer_core::observe::Flow;
 use futures_lite::future;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{error, info, warn};
 
-use crate::capability::{Capabilities, Level};
+use crate::capability::{Finding, Level};
 use crate::config::Config;
 use crate::http::{self, App, Listener};
 use crate::shutdown::{self, Signals, Stop};
@@ -35,14 +36,13 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode, String> {
     let end = service.end(&mut signals).await;
     end.log();
     let drained = signals.or(service.drain(config.drain_timeout)).await;
-    Ok(match (drained, end) {
-        (None, _) => {
-            warn!("told to end again: what is in flight is dropped");
-            ExitCode::from(INTERRUPTED)
-        }
-        (_, End::Broken(_)) => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
-    })
+    let finite = service.parts.bus.finite.as_deref();
+    log_bad_lines(finite);
+    if drained.is_none() {
+        warn!("told to end again: what is in flight is dropped");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    Ok(end.code(finite))
 }
 
 /// Why the service ends.
@@ -66,12 +66,24 @@ impl End {
             Self::Broken(what) => error!(what, "a part of the service broke: ending"),
         }
     }
+
+    /// How the process ends once it is drained. An input or output that failed ends like one that
+    /// is over, and is not: whoever reads the exit code must not take the part for the whole.
+    fn code(&self, finite: Option<&dyn Finite>) -> ExitCode {
+        let failure = match self {
+            Self::Broken(_) => return ExitCode::FAILURE,
+            Self::Told(_) => None,
+            Self::WorkedOff | Self::OutputClosed => finite.and_then(Finite::failure),
+        };
+        let Some(failure) = failure else { return ExitCode::SUCCESS };
+        error!(failure, "the input or output failed: not all of it is done");
+        ExitCode::FAILURE
+    }
 }
 
 /// A running service.
 struct Service {
     parts: Parts,
-    flows: Vec<Flow>,
     stop: Stop,
     loops: JoinSet<()>,
     http: JoinSet<std::io::Result<()>>,
@@ -80,22 +92,15 @@ struct Service {
 impl Service {
     /// Connects, starts the loops, and opens HTTP once they have subscribed.
     async fn start(config: &Config) -> Result<Self, String> {
-        if config.roles.value.flows.is_empty() && config.http.is_none() {
-            return Err("api is the only role and HTTP is off: there is nothing to do; choose \
-                        --http HOST:PORT or more --roles"
-                .to_owned());
-        }
-        let listener = match &config.http {
-            Some(http) => Some(Listener::bind(http).await?),
-            None => None,
-        };
+        let listener = Listener::open(config).await?;
         let parts = Parts::connect(config).await?;
-        check(&parts.capabilities(), config)?;
+        let address = listener.as_ref().map(|listener| listener.address);
+        check(&parts.capabilities().findings(config, address))?;
         log_start(config, listener.as_ref());
 
-        let (flows, stop) = (config.roles.value.flows.clone(), Stop::new());
-        let loops = parts.spawn(&flows, &stop);
-        let mut service = Self { parts, flows, stop, loops, http: JoinSet::new() };
+        let stop = Stop::new();
+        let loops = parts.spawn(&config.roles.value.flows, &stop);
+        let mut service = Self { parts, stop, loops, http: JoinSet::new() };
         service.wait_for_loops().await;
         if let Some(listener) = listener {
             service.open_http(config, listener);
@@ -106,7 +111,7 @@ impl Service {
     async fn wait_for_loops(&self) {
         let Parts { clock, ears, .. } = &self.parts;
         let ready = async {
-            ears.readiness.all(&self.flows).await;
+            ears.readiness.all().await;
             true
         };
         let late = async {
@@ -114,19 +119,19 @@ impl Service {
             false
         };
         if !future::or(ready, late).await {
-            let missing = ears.readiness.missing(&self.flows);
+            let missing = ears.readiness.missing();
             warn!(?missing, "loops are not ready after {START_WAIT:?}; they keep trying");
         }
     }
 
     fn open_http(&mut self, config: &Config, listener: Listener) {
-        let Parts { bus, clock, ears, .. } = &self.parts;
+        let Parts { bus, queue, clock, ears, .. } = &self.parts;
         let app = App::new(
             self.parts.orders(),
             Arc::clone(&bus.bus),
+            Arc::clone(queue),
             Arc::clone(clock),
             Arc::clone(ears),
-            self.flows.clone(),
             listener.access(config),
             self.stop.clone(),
         );
@@ -138,7 +143,7 @@ impl Service {
     /// Returns once there is a reason to end.
     async fn end(&mut self, signals: &mut Signals) -> End {
         let told = async { End::Told(signals.next().await) };
-        let finished = finished(&self.parts, &self.flows);
+        let finished = finished(&self.parts);
         let broken = future::or(broken("a loop", &mut self.loops), broken("HTTP", &mut self.http));
         future::or(told, future::or(broken, finished)).await
     }
@@ -165,12 +170,13 @@ impl Service {
 }
 
 /// Returns once a bus whose input ends has nothing left to do, or nobody to tell.
-async fn finished(parts: &Parts, flows: &[Flow]) -> End {
+async fn finished(parts: &Parts) -> End {
     let Some(finite) = &parts.bus.finite else { return future::pending().await };
-    let timers = flows.contains(&Flow::Expirer).then_some(&*parts.queue);
+    let readiness = &parts.ears.readiness;
+    let timers = readiness.flows().contains(&Flow::Expirer).then_some(&*parts.queue);
     let worked_off = async {
         // Reading starts only when every group is there to see it.
-        parts.ears.readiness.all(flows).await;
+        readiness.all().await;
         shutdown::worked_off(&**finite, timers, &*parts.clock).await;
         End::WorkedOff
     };
@@ -194,15 +200,22 @@ fn cause(error: Option<JoinError>) -> String {
 }
 
 /// Refuses what cannot work, and says what may go wrong.
-fn check(capabilities: &Capabilities, config: &Config) -> Result<(), String> {
-    for finding in capabilities.findings(config) {
+fn check(findings: &[Finding]) -> Result<(), String> {
+    for finding in findings {
         match finding.level {
-            Level::Error => return Err(finding.text.to_owned()),
+            Level::Error => return Err(finding.text.clone().into_owned()),
             Level::Warning => warn!("{}", finding.text),
             Level::Note => info!("{}", finding.text),
         }
     }
     Ok(())
+}
+
+fn log_bad_lines(finite: Option<&dyn Finite>) {
+    let lines = finite.map_or(0, Finite::bad_lines);
+    if lines > 0 {
+        warn!(lines, "lines of the input were no messages: they are among the dead letters");
+    }
 }
 
 fn log_start(config: &Config, listener: Option<&Listener>) {
@@ -215,4 +228,86 @@ fn log_start(config: &Config, listener: Option<&Listener>) {
         http = listener.map(|listener| tracing::field::display(listener.address)),
         "starting"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    /// An input and output of which the end is known.
+    #[derive(Debug, Default)]
+    struct Over {
+        failure: Option<&'static str>,
+        bad_lines: u64,
+    }
+
+    #[async_trait]
+    impl Finite for Over {
+        async fn read_to_end(&self) {}
+
+        async fn output_closed(&self) {}
+
+        fn settled(&self) -> Option<u64> {
+            Some(0)
+        }
+
+        fn failure(&self) -> Option<String> {
+            self.failure.map(str::to_owned)
+        }
+
+        fn bad_lines(&self) -> u64 {
+            self.bad_lines
+        }
+    }
+
+    #[derive(Clone, Debug, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `work` logs.
+    fn logged(work: impl FnOnce()) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+        with_default(lines.finish(), work);
+        let bytes = log.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_input_or_output_that_failed_is_an_error_and_one_that_is_over_is_not() {
+        let failed = Over { failure: Some("no space left on device"), ..Over::default() };
+        for end in [End::WorkedOff, End::OutputClosed] {
+            assert_eq!(end.code(Some(&Over::default())), ExitCode::SUCCESS);
+            let log = logged(|| assert_eq!(end.code(Some(&failed)), ExitCode::FAILURE));
+            assert!(log.contains("ERROR") && log.contains("no space left on device"), "{log}");
+        }
+        assert_eq!(End::Told("SIGTERM").code(Some(&failed)), ExitCode::SUCCESS);
+        assert_eq!(End::Broken("a loop".to_owned()).code(None), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn bad_lines_are_counted_in_one_warning() {
+        let bad = Over { bad_lines: 3, ..Over::default() };
+        let log = logged(|| log_bad_lines(Some(&bad)));
+        assert!(log.contains("WARN") && log.contains("lines=3"), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert_eq!(logged(|| log_bad_lines(Some(&Over::default()))), "");
+        assert_eq!(logged(|| log_bad_lines(None)), "");
+    }
 }

@@ -172,6 +172,14 @@ mod tests {
         fn settled(&self) -> Option<u64> {
             Some(self.0.fetch_add(1, Ordering::Relaxed).clamp(0, 1))
         }
+
+        fn failure(&self) -> Option<String> {
+            None
+        }
+
+        fn bad_lines(&self) -> u64 {
+            0
+        }
     }
 
     #[tokio::test]

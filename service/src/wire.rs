@@ -1,6 +1,7 @@
 //! Puts the parts together: backends by URL, loops by role.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use expirer_backends::TokioClock;
 use expirer_backends::connect::{self, Bus, ConnectOptions};
@@ -16,6 +17,13 @@ use crate::config::{BackendUrl, Chosen, Config};
 use crate::observer::Ears;
 use crate::random;
 use crate::shutdown::Stop;
+
+/// How long what is taken stays taken where the bus is this process's own input and output:
+/// nobody else could take it over, so that only a fault of ours would ever run it out.
+const LEASE_ALONE: Duration = Duration::from_secs(3600);
+/// How long one call may take there: a slow reader of the output is back-pressure, not a fault.
+/// A quarter of the lease leaves time to publish, ack and release.
+const STEP_ALONE: Duration = Duration::from_secs(15 * 60);
 
 /// The backends, and what the loops need besides.
 #[derive(Debug)]
@@ -45,9 +53,9 @@ impl Parts {
         let repo = repo.map_err(|error| failed("repo", &config.repo, &error))?;
         let bus = connect::bus(config.bus.value.as_str(), &options).await;
         let bus = bus.map_err(|error| failed("bus", &config.bus, &error))?;
-        let ears = Arc::new(Ears::new());
+        let ears = Arc::new(Ears::new(&config.roles.value.flows));
         let env = Env::new(Arc::clone(&clock), Arc::<Ears>::clone(&ears));
-        let env = env.with_limits(limits(config, seed));
+        let env = env.with_limits(limits(config, seed, bus.finite.is_some()));
         Ok(Self { bus, queue, repo, clock, ears, env })
     }
 
@@ -94,15 +102,46 @@ impl Parts {
     }
 }
 
-fn limits(config: &Config, seed: u64) -> Limits {
+fn limits(config: &Config, seed: u64, is_alone: bool) -> Limits {
     let mut limits = Limits::default();
     limits.batch_max = config.batch;
     limits.payment_wait = config.payment_wait;
     limits.seed = seed;
+    if is_alone {
+        (limits.lease, limits.ack_deadline, limits.step) = (LEASE_ALONE, LEASE_ALONE, STEP_ALONE);
+    }
     limits
 }
 
 fn failed(setting: &str, url: &Chosen<BackendUrl>, error: &expirer_core::Error) -> String {
     let Chosen { value, origin } = url;
     format!("{setting} {value} ({origin}): {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(feature = "stdio")]
+    use crate::config::Key;
+
+    #[test]
+    fn a_slow_reader_of_the_output_is_waited_for_where_nobody_else_takes_over() {
+        let config = Config::flagged(&[]);
+        let (shared, alone) = (limits(&config, 7, false), limits(&config, 7, true));
+        let usual = Limits::default();
+        assert_eq!((shared.lease, shared.step), (usual.lease, usual.step));
+        assert_eq!((alone.lease, alone.ack_deadline), (LEASE_ALONE, LEASE_ALONE));
+        assert_eq!(alone.step, STEP_ALONE);
+        assert!(alone.step * 3 <= alone.lease, "publish, ack, release");
+        assert_eq!((alone.batch_max, alone.seed), (shared.batch_max, 7));
+    }
+
+    #[cfg(feature = "stdio")]
+    #[tokio::test]
+    async fn it_is_the_end_of_the_input_that_tells() {
+        for (bus, step) in [("memory:", Limits::default().step), ("stdio:", STEP_ALONE)] {
+            let config = Config::flagged(&[(Key::Bus, bus)]);
+            assert_eq!(Parts::connect(&config).await.unwrap().env.limits.step, step);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::CONFLICT_ROUNDS_MAX;
 use super::bisect::{bisect, bisect_each};
 use super::env::Env;
+use crate::event::Event;
 use crate::observe::Signal;
 use crate::{
     Change, Error, ErrorKind, EventBus, Message, OrderId, OrderRepo, Outcome, OverdueOptions,
@@ -19,24 +20,50 @@ pub(crate) struct Outbox {
     pub(crate) env: Env,
 }
 
+/// A record, and what of that which it owes is for us to announce. The rest is for whoever made it
+/// owe that, and is at work on it.
+#[derive(Debug)]
+pub(crate) struct Debt {
+    pub(crate) record: Record,
+    pub(crate) ours: Vec<Event>,
+}
+
+impl Debt {
+    /// All that a record owes.
+    pub(crate) fn all(record: Record) -> Self {
+        let ours = record.owes.clone();
+        Self { record, ours }
+    }
+
+    /// The change that clears what is ours, and nothing else.
+    fn cleared(&self) -> Change {
+        let mut owes = self.record.owes.clone();
+        owes.retain(|event| !self.ours.contains(event));
+        let Record { id, revision, state, .. } = &self.record;
+        Change { id: id.clone(), expected: *revision, state: state.clone(), owes }
+    }
+
+    fn messages(&self) -> impl Iterator<Item = Message> {
+        let trace = self.record.state.order().and_then(|order| order.trace);
+        self.ours.iter().map(move |event| event.message().with_trace(trace))
+    }
+}
+
 impl Outbox {
-    /// Publishes what the records owe, awaits the broker's confirmation, then clears it by a
-    /// commit that changes nothing else. One result per record, in order; a record that owes
-    /// nothing is fine as it is.
+    /// Publishes debts, awaits the broker's confirmation, then clears them by a commit that changes
+    /// nothing else. One result per debt, in order; where nothing is ours, all is well.
     ///
-    /// Where somebody else changes a record in between, it is loaded again, and what it still owes
-    /// is published again, the same to the byte.
-    pub(crate) async fn announce(&self, records: &mut [Record]) -> Vec<Result<()>> {
-        let mut results: Vec<Result<()>> = records.iter().map(|_| Ok(())).collect();
-        let mut open: Vec<usize> =
-            (0..records.len()).filter(|at| !records[*at].owes.is_empty()).collect();
+    /// Where somebody else changes the record in between, what we have published and it still owes
+    /// is cleared all the same.
+    pub(crate) async fn announce(&self, debts: &mut [Debt]) -> Vec<Result<()>> {
+        let mut results: Vec<Result<()>> = debts.iter().map(|_| Ok(())).collect();
+        let mut open = self.publish(debts, &mut results).await;
         for _ in 0..CONFLICT_ROUNDS_MAX {
             if open.is_empty() {
                 return results;
             }
-            let published = self.publish(records, &open, &mut results).await;
-            let lost = self.clear(records, &published, &mut results).await;
-            open = self.reload(records, lost, &mut results).await;
+            let lost = self.clear(debts, &open, &mut results).await;
+            open = self.reload(debts, lost, &mut results).await;
         }
         for at in open {
             results[at] = Err(contended("announce"));
@@ -44,36 +71,30 @@ impl Outbox {
         results
     }
 
-    /// Publishes what is owed; returns the records of which all is confirmed.
-    async fn publish(
-        &self,
-        records: &[Record],
-        open: &[usize],
-        results: &mut [Result<()>],
-    ) -> Vec<usize> {
-        let messages: Vec<Message> = open.iter().flat_map(|at| messages(&records[*at])).collect();
+    /// Publishes what is ours; returns the debts of which all is confirmed.
+    async fn publish(&self, debts: &[Debt], results: &mut [Result<()>]) -> Vec<usize> {
+        let messages: Vec<Message> = debts.iter().flat_map(Debt::messages).collect();
         let sent = bisect(&messages, |part| Box::pin(self.env.step(self.bus.publish(part)))).await;
         let mut sent = sent.into_iter();
-        let mut published = Vec::with_capacity(open.len());
-        for at in open {
-            let owes = &records[*at].owes;
-            results[*at] = sent.by_ref().take(owes.len()).fold(Ok(()), Result::and);
-            if results[*at].is_ok() {
-                owes.iter().for_each(|event| self.env.report(&Signal::Announced { event }));
-                published.push(*at);
+        let mut published = Vec::with_capacity(debts.len());
+        for (at, Debt { ours, .. }) in debts.iter().enumerate() {
+            results[at] = sent.by_ref().take(ours.len()).fold(Ok(()), Result::and);
+            if results[at].is_ok() && !ours.is_empty() {
+                ours.iter().for_each(|event| self.env.report(&Signal::Announced { event }));
+                published.push(at);
             }
         }
         published
     }
 
-    /// Clears what was published; returns the records that somebody else has changed.
+    /// Clears what was published; returns the debts whose record somebody else has changed.
     async fn clear(
         &self,
-        records: &[Record],
+        debts: &[Debt],
         published: &[usize],
         results: &mut [Result<()>],
     ) -> Vec<usize> {
-        let changes: Vec<Change> = published.iter().map(|at| cleared(&records[*at])).collect();
+        let changes: Vec<Change> = published.iter().map(|at| debts[*at].cleared()).collect();
         let outcomes = self.commit(&changes).await;
         let mut lost = Vec::new();
         for (at, outcome) in published.iter().zip(outcomes) {
@@ -86,25 +107,25 @@ impl Outbox {
         lost
     }
 
-    /// Loads records again; returns those that still owe.
+    /// Loads records again; returns the debts that are still owed.
     async fn reload(
         &self,
-        records: &mut [Record],
+        debts: &mut [Debt],
         lost: Vec<usize>,
         results: &mut [Result<()>],
     ) -> Vec<usize> {
         if lost.is_empty() {
             return lost;
         }
-        let ids: Vec<_> = lost.iter().map(|at| records[*at].id.clone()).collect();
+        let ids: Vec<_> = lost.iter().map(|at| debts[*at].record.id.clone()).collect();
         let mut owing = Vec::new();
         for (at, loaded) in lost.into_iter().zip(self.load(&ids).await) {
             match loaded {
                 Ok(Some(record)) => {
-                    if !record.owes.is_empty() {
+                    if record.owes.iter().any(|event| debts[at].ours.contains(event)) {
                         owing.push(at);
                     }
-                    records[at] = record;
+                    debts[at].record = record;
                 }
                 Ok(None) => {}
                 Err(error) => results[at] = Err(error),
@@ -134,18 +155,4 @@ impl Outbox {
 pub(crate) fn contended(op: &'static str) -> Error {
     let text = format!("lost {CONFLICT_ROUNDS_MAX} rounds against other writers of the record");
     Error::new(ErrorKind::Overloaded, "flow", op, text)
-}
-
-fn messages(record: &Record) -> impl Iterator<Item = Message> {
-    let trace = record.state.order().and_then(|order| order.trace);
-    record.owes.iter().map(move |event| event.message().with_trace(trace))
-}
-
-fn cleared(record: &Record) -> Change {
-    Change {
-        id: record.id.clone(),
-        expected: record.revision,
-        state: record.state.clone(),
-        owes: Vec::new(),
-    }
 }

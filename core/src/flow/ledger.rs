@@ -1,7 +1,7 @@
 //! Applies inputs to orders: load, decide, commit, announce; again where somebody was first.
 
 use super::CONFLICT_ROUNDS_MAX;
-use super::announce::{Outbox, contended};
+use super::announce::{Debt, Outbox, contended};
 use crate::event::Event;
 use crate::observe::Signal;
 use crate::order::{Effect, Input, Refused, State, apply};
@@ -12,15 +12,6 @@ use crate::{Change, OrderId, Outcome, Record, Result, Revision, Timestamp};
 pub(crate) struct Case {
     pub(crate) id: OrderId,
     pub(crate) inputs: Vec<Input>,
-}
-
-impl Case {
-    /// Whether the inputs themselves show that all that is owed is published. Our own announcement
-    /// comes back to us, often before whoever made it has cleared it; announcing it again would
-    /// be a repeat in peace. To clear it is for that one, or for the Reconciler.
-    fn shows_published(&self, owes: &[Event]) -> bool {
-        owes.iter().all(|owed| self.inputs.iter().any(|input| input.shows_published(owed)))
-    }
 }
 
 /// What became of a [`Case`]: committed, and all that was owed announced.
@@ -38,6 +29,8 @@ struct Attempt {
     revision: Revision,
     state: Option<State>,
     owes: Vec<Event>,
+    /// How much of that was owed before.
+    found: usize,
     changed: bool,
     answers: Vec<std::result::Result<Effect, Refused>>,
 }
@@ -118,27 +111,29 @@ impl Outbox {
         }
     }
 
-    /// Announces what the committed records owe, whoever made them owe it.
+    /// Announces what the committed records owe, as far as it is for us.
     async fn announce_all(
         &self,
         cases: &[Case],
         committed: Vec<Attempt>,
         results: &mut [Result<Settled>],
     ) {
-        let (mut records, mut owing) = (Vec::new(), Vec::new());
+        let (mut debts, mut owing) = (Vec::new(), Vec::new());
         for attempt in committed {
+            let ours = attempt.ours(&cases[attempt.at]);
             let Attempt { at, revision, state, owes, answers, .. } = attempt;
             match state {
-                Some(state) if !cases[at].shows_published(&owes) => {
-                    records.push(Record { id: cases[at].id.clone(), revision, state, owes });
+                Some(state) if !ours.is_empty() => {
+                    let record = Record { id: cases[at].id.clone(), revision, state, owes };
+                    debts.push(Debt { record, ours });
                     owing.push((at, answers));
                 }
                 state => results[at] = Ok(Settled { state, answers }),
             }
         }
-        let announced = self.announce(&mut records).await;
-        for (((at, answers), record), result) in owing.into_iter().zip(records).zip(announced) {
-            results[at] = result.map(|()| Settled { state: Some(record.state), answers });
+        let announced = self.announce(&mut debts).await;
+        for (((at, answers), debt), result) in owing.into_iter().zip(debts).zip(announced) {
+            results[at] = result.map(|()| Settled { state: Some(debt.record.state), answers });
         }
     }
 }
@@ -149,7 +144,8 @@ impl Attempt {
             Some(Record { revision, state, owes, .. }) => (revision, Some(state), owes),
             None => (Revision::ABSENT, None, Vec::new()),
         };
-        Self { at, revision, state, owes, changed: false, answers: Vec::with_capacity(1) }
+        let found = owes.len();
+        Self { at, revision, state, owes, found, changed: false, answers: Vec::with_capacity(1) }
     }
 
     /// Applies the inputs one after the other.
@@ -168,10 +164,28 @@ impl Attempt {
         self
     }
 
+    /// What is for us to announce: what these inputs made the record owe; and if one of them did
+    /// nothing, what was owed before. That one may be the repeat of an input whose announcement a
+    /// crash cut off. Where all did something, what was owed before is somebody's work in hand.
+    ///
+    /// Nor is it for us to announce what the inputs themselves show to be published: our own events
+    /// come back to us, often before they are cleared.
+    fn ours(&self, case: &Case) -> Vec<Event> {
+        let is_repeat = self.answers.iter().any(|answer| !answer.is_ok_and(did_something));
+        let (found, added) = self.owes.split_at(self.found);
+        let is_heard = |owed: &&Event| case.inputs.iter().any(|input| input.shows_published(owed));
+        let found = found.iter().filter(|owed| is_repeat && !is_heard(owed));
+        found.chain(added).cloned().collect()
+    }
+
     /// What is to be committed; the state is back once it is.
     fn take_change(&mut self, cases: &[Case]) -> Option<Change> {
         let (id, state) = (cases[self.at].id.clone(), self.state.take()?);
         let owes = std::mem::take(&mut self.owes);
         Some(Change { id, expected: self.revision, state, owes })
     }
+}
+
+fn did_something(effect: Effect) -> bool {
+    effect != Effect::Nothing
 }

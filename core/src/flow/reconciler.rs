@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_lite::future::yield_now;
 
-use super::announce::Outbox;
+use super::announce::{Debt, Outbox};
 use super::bisect::bisect;
 use super::env::{Env, Stop};
 use crate::observe::{Flow, Signal};
@@ -110,7 +110,8 @@ impl Reconciler {
 
     async fn announce(&self, mut records: Vec<Record>) -> Result<usize> {
         records.retain(|record| !record.owes.is_empty());
-        let results = self.outbox.announce(&mut records).await;
+        let mut debts: Vec<Debt> = records.into_iter().map(Debt::all).collect();
+        let results = self.outbox.announce(&mut debts).await;
         results.into_iter().collect::<Result<Vec<()>>>().map(|done| done.len())
     }
 }

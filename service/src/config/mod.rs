@@ -3,6 +3,7 @@
 
 mod key;
 mod node;
+mod redacted;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use key::Key;
+pub(crate) use redacted::Redacted;
 pub(crate) use source::{Environment, Given, Layer, Origin};
 pub(crate) use value::{BackendUrl, LogFormat, Roles, Token, Wrong, duration};
 

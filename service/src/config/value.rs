@@ -7,6 +7,8 @@ use expirer_core::observe::Flow;
 use subtle::ConstantTimeEq;
 use tracing_subscriber::EnvFilter;
 
+use super::redacted::{Redacted, is_scheme};
+
 /// The largest batch: beyond it, a batch no longer fits into its lease.
 pub(crate) const BATCH_MAX: usize = 8192;
 /// The longest of the configured durations: a year.
@@ -15,7 +17,7 @@ const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What is wrong with a text, and what to write instead.
 pub(crate) type Wrong = String;
 
-/// The URL of a backend. Shown without its credentials.
+/// The URL of a backend. Shown as [`Redacted`].
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BackendUrl(String);
 
@@ -23,7 +25,7 @@ impl BackendUrl {
     /// Takes any text with a scheme; the backends know the rest.
     pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
         match text.split_once(':') {
-            Some((scheme, _)) if !scheme.is_empty() => Ok(Self(text.to_owned())),
+            Some((scheme, _)) if is_scheme(scheme) => Ok(Self(text.to_owned())),
             _ => Err("is no URL; write one with a scheme, such as memory:".to_owned()),
         }
     }
@@ -40,12 +42,7 @@ impl BackendUrl {
 
 impl fmt::Display for BackendUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
-        // Up to the last `@`: a password may hold any character.
-        match rest.rsplit_once('@') {
-            Some((_, place)) => write!(f, "{scheme}://***@{place}"),
-            None => f.write_str(&self.0),
-        }
+        fmt::Display::fmt(&Redacted(&self.0), f)
     }
 }
 

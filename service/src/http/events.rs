@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::extract::State as Shared;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use expirer_core::{Group, Message, ReceiveOptions, Subject, Tail};
+use expirer_core::{Group, Headers, Message, ReceiveOptions, Subject, Tail};
 use futures_lite::{Stream, future, stream};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
@@ -86,8 +86,16 @@ impl Live {
     }
 }
 
+/// Of a dead letter, the headers come as comments first: they hold why it is one.
 fn event(message: &Message) -> Event {
-    let event = Event::default().event(message.subject.as_str()).data(line(&message.payload));
+    let mut event = Event::default();
+    if matches!(message.subject, Subject::Dead(_)) {
+        for name in [Headers::REASON, Headers::SUBJECT, Headers::TIME] {
+            let value = message.headers.get(name).unwrap_or_default();
+            event = event.comment(format!("{name}={}", line(value.as_bytes())));
+        }
+    }
+    let event = event.event(message.subject.as_str()).data(line(&message.payload));
     match &message.id {
         // A field of the stream ends with its line.
         Some(id) if !id.as_str().contains(['\n', '\r', '\0']) => event.id(id.as_str()),
@@ -103,7 +111,45 @@ fn line(payload: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::to_bytes;
+    use axum::response::IntoResponse;
+    use expirer_core::Timestamp;
+
     use super::*;
+
+    /// The event as it goes over the wire.
+    async fn written(message: &Message) -> String {
+        let event = Ok::<_, Infallible>(event(message));
+        let response = Sse::new(stream::iter([event])).into_response();
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_says_why_before_its_event() {
+        let message = Message::new(Subject::OrderCreated, &b"{}"[..]);
+        let group = Group::ORDERS_SERVICE;
+        let mut letter = message.into_dead_letter(group, "no ticket", Timestamp::EPOCH);
+        letter.id = None;
+        let expected = ": expirer-reason=no ticket\n: expirer-subject=order:created\n\
+                        : expirer-time=1970-01-01T00:00:00.000Z\n\
+                        event: dead:orders-service\ndata: {}\n\n";
+        assert_eq!(written(&letter).await, expected);
+    }
+
+    #[tokio::test]
+    async fn no_header_can_end_its_line() {
+        let letter = Message::new(Subject::Dead(Group::STDIO), &b"{}"[..]);
+        let letter = letter.with_header(Headers::REASON, "a\ndata: b\rc");
+        assert!(written(&letter).await.starts_with(": expirer-reason=a data: b c\n"));
+    }
+
+    #[tokio::test]
+    async fn other_messages_have_no_comment() {
+        let message = Message::new(Subject::OrderCreated, &b"{}"[..]);
+        let message = message.with_header(Headers::REASON, "redelivered");
+        assert_eq!(written(&message).await, "event: order:created\ndata: {}\n\n");
+    }
 
     #[test]
     fn any_payload_is_one_line() {

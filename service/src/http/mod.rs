@@ -3,6 +3,7 @@
 mod access;
 mod body;
 mod events;
+mod local;
 mod orders;
 mod problem;
 mod status;
@@ -16,13 +17,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use expirer_core::flow::Orders;
-use expirer_core::observe::Flow;
-use expirer_core::{Clock, EventBus};
+use expirer_core::{Clock, DelayQueue, EventBus};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tracing::warn;
 
 pub(crate) use access::Access;
 pub(crate) use problem::Problem;
@@ -39,9 +39,9 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct App {
     orders: Orders,
     bus: Arc<dyn EventBus>,
+    queue: Arc<dyn DelayQueue>,
     clock: Arc<dyn Clock>,
     ears: Arc<Ears>,
-    flows: Vec<Flow>,
     access: Access,
     stop: Stop,
     streams: Arc<Semaphore>,
@@ -51,14 +51,14 @@ impl App {
     pub(crate) fn new(
         orders: Orders,
         bus: Arc<dyn EventBus>,
+        queue: Arc<dyn DelayQueue>,
         clock: Arc<dyn Clock>,
         ears: Arc<Ears>,
-        flows: Vec<Flow>,
         access: Access,
         stop: Stop,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(events::STREAMS_MAX));
-        Self { orders, bus, clock, ears, flows, access, stop, streams }
+        Self { orders, bus, queue, clock, ears, access, stop, streams }
     }
 }
 
@@ -80,6 +80,7 @@ pub(crate) fn router(app: Arc<App>, api: bool) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&app), local::guard))
         .with_state(app)
 }
 
@@ -102,12 +103,24 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
 }
 
+/// Whether others than this machine can reach an address.
+pub(crate) fn is_exposed(address: &SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
 impl Listener {
-    /// Binds the address.
+    /// Binds the address of the configuration, unless HTTP is off.
     ///
     /// # Errors
     /// A text that says what to change.
-    pub(crate) async fn bind(http: &Chosen<String>) -> Result<Self, String> {
+    pub(crate) async fn open(config: &Config) -> Result<Option<Self>, String> {
+        match &config.http {
+            Some(http) => Self::bind(http).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn bind(http: &Chosen<String>) -> Result<Self, String> {
         let Chosen { value, origin } = http;
         let failed = |error: io::Error| {
             format!("{origin} {value}: cannot listen there: {error}; choose another address or off")
@@ -119,15 +132,7 @@ impl Listener {
 
     /// Who may write, here.
     pub(crate) fn access(&self, config: &Config) -> Access {
-        let exposed = !self.address.ip().to_canonical().is_loopback();
-        let access = Access::new(config.http_token.clone(), exposed);
-        if config.roles.value.api && matches!(access, Access::Refused) {
-            warn!(
-                address = %self.address,
-                "HTTP can be reached beyond loopback without --http-token: writes are refused"
-            );
-        }
-        access
+        Access::new(config.http_token.clone(), is_exposed(&self.address))
     }
 
     /// Serves until `stop`, and finishes what is in flight.

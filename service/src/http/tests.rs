@@ -4,10 +4,12 @@ use axum::http::{Request, StatusCode};
 use expirer_backends::TokioClock;
 use expirer_backends::connect::{self, ConnectOptions};
 use expirer_core::flow::Env;
-use expirer_core::observe::Signal;
+use expirer_core::observe::{Flow, Signal};
 use expirer_core::queue::MockDelayQueue;
 use expirer_core::repo::MockOrderRepo;
-use expirer_core::{Error, ErrorKind, Group, Observer, OrderRepo, Subject, SubscribeOptions};
+use expirer_core::{
+    Error, ErrorKind, Group, Observer, OrderRepo, QueueStats, Subject, SubscribeOptions,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -27,6 +29,19 @@ impl Service {
     }
 
     async fn with(access: Access, repo: Option<Arc<dyn OrderRepo>>) -> Self {
+        let mut queue = MockDelayQueue::new();
+        queue.expect_cancel().returning(|_| Ok(()));
+        let mut stats = QueueStats::default();
+        (stats.pending, stats.leased) = (5, 2);
+        queue.expect_stats().returning(move || Ok(stats));
+        Self::with_queue(access, repo, queue).await
+    }
+
+    async fn with_queue(
+        access: Access,
+        repo: Option<Arc<dyn OrderRepo>>,
+        queue: MockDelayQueue,
+    ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
         let options = ConnectOptions::new(Arc::clone(&clock), 1);
         let bus = connect::bus("memory:", &options).await.unwrap().bus;
@@ -34,17 +49,18 @@ impl Service {
             Some(repo) => repo,
             None => connect::repo("memory:", &options).await.unwrap(),
         };
-        let ears = Arc::new(Ears::new());
+        let ears = Arc::new(Ears::new(&[Flow::Scheduler, Flow::Expirer]));
         let env = Env::new(Arc::clone(&clock), Arc::<Ears>::clone(&ears));
-        let mut queue = MockDelayQueue::new();
-        queue.expect_cancel().returning(|_| Ok(()));
-        let orders = Orders::new(Arc::clone(&bus), repo, Arc::new(queue), env);
-        let flows = vec![Flow::Scheduler, Flow::Expirer];
-        let app = Arc::new(App::new(orders, bus, clock, ears, flows, access, Stop::new()));
+        let queue: Arc<dyn DelayQueue> = Arc::new(queue);
+        let orders = Orders::new(Arc::clone(&bus), repo, Arc::clone(&queue), env);
+        let app = Arc::new(App::new(orders, bus, queue, clock, ears, access, Stop::new()));
         Self { router: router(Arc::clone(&app), true), app }
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    /// Names the host, as every client does, unless the request does.
+    async fn send(&self, mut request: Request<Body>) -> Answer {
+        let local = header::HeaderValue::from_static("127.0.0.1:8080");
+        request.headers_mut().entry(header::HOST).or_insert(local);
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -404,6 +420,54 @@ async fn readiness_names_who_is_missing() {
     let metrics = service.get("/metrics").await;
     let text = String::from_utf8(metrics.body).unwrap();
     assert!(text.contains("expirer_loop_ready{loop=\"expirer\"} 1"), "{text}");
+    assert!(!text.contains("expirer_loop_ready{loop=\"canceller\"}"), "{text}");
+}
+
+#[tokio::test]
+async fn metrics_show_the_timers_unless_the_queue_fails() {
+    let scrape = async |service: Service| {
+        let metrics = service.get("/metrics").await;
+        assert_eq!(metrics.status, StatusCode::OK);
+        String::from_utf8(metrics.body).unwrap()
+    };
+    let text = scrape(Service::start().await).await;
+    assert!(text.contains("\nexpirer_timers_pending 5\n"), "{text}");
+    assert!(text.contains("\nexpirer_timers_leased 2\n"), "{text}");
+    let mut queue = MockDelayQueue::new();
+    queue
+        .expect_stats()
+        .returning(|| Err(Error::new(ErrorKind::Unavailable, "test", "stats", "down")));
+    let text = scrape(Service::with_queue(Access::Loopback, None, queue).await).await;
+    assert!(!text.contains("expirer_timers_pending"), "{text}");
+    assert!(text.contains("expirer_timers_fired_total 0"), "{text}");
+}
+
+#[tokio::test]
+async fn a_strangers_page_cannot_act_through_a_browser_on_this_machine() {
+    let send = async |service: &Service, request: axum::http::request::Builder| {
+        service.send(request.body(Body::empty()).unwrap()).await
+    };
+    let service = Service::start().await;
+    service.create(&order()).await;
+    let cancel = || Request::post("/orders/o1/cancel");
+    for origin in ["http://evil.example", "null"] {
+        let detail = send(&service, cancel().header("origin", origin)).await.problem(403);
+        assert!(detail.contains("localhost") && detail.contains("--http-token"), "{detail}");
+    }
+    for path in ["/orders/o1", "/events", "/metrics", "/nothing"] {
+        let rebound = Request::get(path).header("host", "evil.example:8080");
+        send(&service, rebound).await.problem(403);
+    }
+    send(&service, cancel().header("host", "evil.example")).await.problem(403);
+    assert_eq!(service.get("/orders/o1").await.json()["status"], "created");
+    let own = cancel().header("origin", "http://localhost:3000");
+    assert_eq!(send(&service, own).await.status, StatusCode::OK);
+
+    // A page cannot know the token, and a service that others reach has a name of its own.
+    let token = Token::parse("hunter2").unwrap();
+    let service = Service::with(Access::new(Some(token), false), None).await;
+    let named = Request::get("/healthz").header("host", "orders.example");
+    assert_eq!(send(&service, named).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -436,7 +500,8 @@ async fn a_trace_that_comes_with_the_request_goes_out_with_the_event() {
 #[tokio::test]
 async fn events_are_the_live_tail_and_end_with_the_service() {
     let service = Service::start().await;
-    let request = Request::get("/events").body(Body::empty()).unwrap();
+    let request = Request::get("/events").header(header::HOST, "localhost");
+    let request = request.body(Body::empty()).unwrap();
     let response = service.router.clone().oneshot(request).await.unwrap();
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     service.create(&order()).await;

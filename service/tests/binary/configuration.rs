@@ -17,7 +17,7 @@ fn refused(arguments: &[&str], code: i32, expected: &[&str]) {
 
 #[test]
 fn each_wrong_flag_is_refused_with_what_is_wrong_and_where() {
-    let cases: [(&[&str], i32, &[&str]); 13] = [
+    let cases: [(&[&str], i32, &[&str]); 14] = [
         (&["--bus", "kafka://h"], 1, &["--bus", "unknown scheme", "memory:, stdio:"]),
         (&["--bus", "memory"], 1, &["--bus", "scheme"]),
         (&["--queue", "stdio:"], 1, &["--queue", "no delay queue"]),
@@ -29,6 +29,7 @@ fn each_wrong_flag_is_refused_with_what_is_wrong_and_where() {
         (&["--keep-ended", "soon"], 1, &["--keep-ended", "soon"]),
         (&["--log-format", "xml"], 1, &["--log-format", "xml"]),
         (&["--config", "/nonexistent.toml"], 1, &["/nonexistent.toml"]),
+        (&["--roles", "api", "--http", "off"], 1, &["nothing to do"]),
         (&["--colour"], 2, &["--colour"]),
         (&["order", "create", "--id", ""], 2, &["--id", "empty"]),
     ];
@@ -68,11 +69,13 @@ fn a_wrong_variable_is_refused_by_its_name() {
 
 #[test]
 fn check_says_what_the_backends_can_do_and_refuses_what_serve_would() {
-    let output = run(&["check"]);
+    let output = run(&["check", "--http", "127.0.0.1:0"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0));
     for expected in ["bus    memory:", "watermark yes", "nothing survives a restart", "ok"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     refused(&["check", "--queue", "redis://h"], 1, &["--queue", "unknown scheme \"redis\""]);
+    let output = run(&["check", "--roles", "api", "--http", "off"]);
+    assert_eq!(output.status.code(), Some(1), "as serve does");
 }

@@ -36,7 +36,7 @@ pub(crate) struct Events(BufReader<TcpStream>);
 impl Events {
     pub(crate) fn open(address: &str) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET /events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        write!(stream, "GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let mut events = Self(BufReader::new(stream));
         while !events.line().is_empty() {}
         events

@@ -1,6 +1,6 @@
 //! A running `expirer`: its streams line by line, its end within a generous limit.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -15,6 +15,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Expirer {
     child: Child,
+    /// Held open, unless a test closes it.
+    #[cfg_attr(not(feature = "stdio"), expect(dead_code, reason = "only held open"))]
     stdin: Option<ChildStdin>,
     out: Receiver<String>,
     log: Receiver<String>,
@@ -72,15 +74,19 @@ impl Expirer {
         (expirer, address)
     }
 
+    #[cfg(feature = "stdio")]
     pub(crate) fn write(&mut self, text: &str) {
-        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        let stdin = self.stdin.as_mut().unwrap();
+        std::io::Write::write_all(stdin, text.as_bytes()).unwrap();
     }
 
+    #[cfg(feature = "stdio")]
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
     /// The next line of standard output.
+    #[cfg(feature = "stdio")]
     pub(crate) fn line(&self) -> Value {
         let line = self.out.recv_timeout(LIMIT).expect("a line of output");
         serde_json::from_str(&line).expect("a line of JSON")

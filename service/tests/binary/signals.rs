@@ -61,7 +61,7 @@ fn a_second_signal_ends_it_at_once() {
 /// A request whose body does not come; the service is known to have begun it.
 fn half_a_request(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    let head = "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    let head = "POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
                 content-length: 100\r\nexpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let mut answer = [0; 12];

@@ -195,3 +195,37 @@ fn a_reader_that_leaves_ends_the_service_without_a_panic() {
     assert_eq!(output.status.code(), Some(0));
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
 }
+
+#[test]
+fn an_output_that_cannot_be_written_and_an_input_that_cannot_be_read_are_failures() {
+    let order = created("o1", "2026-01-01T00:00:00Z");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = command(&SERVE).stdout(full).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), order.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && log.contains("No space left"), "{log}");
+
+    let folder = std::fs::File::open("/").unwrap();
+    let output = command(&SERVE).stdin(folder).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && log.contains("the input failed at line 1"), "{log}");
+}
+
+#[test]
+fn the_run_does_not_wait_for_the_timer_of_an_order_that_is_paid_or_cancelled() {
+    let (_, expires_at) = in_ms(3_600_000);
+    let mut expirer = Expirer::start(&SERVE);
+    expirer.write(&line("payment:created", &json!({ "id": "p1", "orderId": "o1" })));
+    expirer.write(&line("order:cancelled", &json!({ "id": "o2", "version": 1 })));
+    for n in 1..2000 {
+        expirer.write(&created(&format!("o{n}"), &expires_at));
+    }
+    for n in 3..2000 {
+        let payment = json!({ "id": format!("p{n}"), "orderId": format!("o{n}") });
+        expirer.write(&line("payment:created", &payment));
+    }
+    expirer.close_stdin();
+    let (code, output, log) = expirer.end();
+    assert_eq!((code, output), (Some(0), vec![]), "{log}");
+}

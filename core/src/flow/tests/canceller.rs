@@ -255,3 +255,22 @@ fn a_moved_order_waits_for_its_payments_anew() {
     });
     assert!(world.lock().published.is_empty());
 }
+
+#[test]
+fn what_is_published_is_cleared_and_not_repeated_when_the_record_changes_meanwhile() {
+    let world = due().with(|world| {
+        // A payment comes in between publishing and clearing.
+        world.rival_at_clearing = Some((id("o1"), order(Phase::Cancelled, NOW)));
+    });
+    assert_eq!(
+        run(&world)[1..],
+        [
+            "commit o1 cancelled owes 1",
+            "publish order:cancelled",
+            "rival o1",
+            "conflict o1",
+            "commit o1 cancelled owes 0",
+            "ack 1",
+        ]
+    );
+}

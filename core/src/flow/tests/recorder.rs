@@ -229,3 +229,27 @@ fn a_loop_is_ready_when_its_repository_answers_and_again_after_a_fault() {
         ]
     );
 }
+
+#[test]
+fn what_another_is_about_to_announce_is_left_to_it_and_what_a_repeat_finds_is_not() {
+    let cancelled = || {
+        let ticket = Some(crate::event::TicketRef { id: ticket().id });
+        Event::OrderCancelled(crate::event::OrderCancelled { id: id("o1"), version: 1, ticket })
+    };
+    let world = World::default()
+        .with_row("o1", order(Phase::Cancelled, NOW), vec![cancelled()])
+        .with_batch([paid("o1", "p1")])
+        .with_batch([paid("o1", "p1")]);
+    assert_eq!(
+        run(&world)[1..],
+        [
+            "commit o1 cancelled owes 2",
+            "publish payment:late",
+            "commit o1 cancelled owes 1",
+            "ack 1",
+            "publish order:cancelled",
+            "commit o1 cancelled owes 0",
+            "ack 2",
+        ]
+    );
+}

@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub(super) faults: Vec<(&'static str, ErrorKind)>,
     /// The next commit that clears what was owed fails.
     pub(super) fail_clearing: bool,
+    /// Before the next commit that clears, somebody else writes this row, and leaves it owing.
+    pub(super) rival_at_clearing: Option<(OrderId, State)>,
     /// Before the next commit, somebody else writes this row.
     pub(super) rival: Option<(OrderId, State)>,
     /// No item with this in its name is ever accepted.
@@ -62,6 +64,7 @@ impl Default for Inner {
             overdue: VecDeque::new(),
             faults: Vec::new(),
             fail_clearing: false,
+            rival_at_clearing: None,
             rival: None,
             poison: None,
             corrupt: None,
@@ -111,6 +114,13 @@ impl Inner {
     fn commit(&mut self, change: &Change) -> Outcome {
         if let Some((id, state)) = self.rival.take_if(|(id, _)| *id == change.id) {
             self.put(&id, state, Vec::new());
+            self.note(format!("rival {id}"));
+        }
+        if change.owes.is_empty()
+            && let Some((id, state)) = self.rival_at_clearing.take()
+        {
+            let owes = self.rows.get(&id).map(|row| row.owes.clone()).unwrap_or_default();
+            self.put(&id, state, owes);
             self.note(format!("rival {id}"));
         }
         let revision = self.rows.get(&change.id).map_or(Revision::ABSENT, |row| row.revision);
