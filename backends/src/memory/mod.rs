@@ -69,7 +69,7 @@ use expirer_core::{Clock, Timestamp};
 use futures_lite::future;
 
 #[cfg(feature = "stdio")]
-pub(crate) use self::bus::MemoryConsumer;
+pub(crate) use self::bus::{Backlog, MemoryConsumer};
 pub use self::bus::{
     MemoryBus, RETAINED_MAX, SUBJECT_BYTES_MAX, SUBJECT_MESSAGES_MAX, TAIL_MESSAGES_MAX,
     UNREAD_RETAINED_MAX,

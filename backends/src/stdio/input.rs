@@ -9,7 +9,7 @@ use expirer_core::{ErrorKind, Message};
 
 use super::output::Output;
 use super::{LINE_BYTES_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, line};
-use crate::memory::MemoryBus;
+use crate::memory::{Backlog, MemoryBus};
 
 /// Messages stored at a time, and bytes of payload.
 const BATCH_MAX: usize = 256;
@@ -100,12 +100,16 @@ impl Input {
     }
 }
 
+/// Whether the groups are not too far behind.
+const fn has_room(backlog: Backlog) -> bool {
+    backlog.messages < READ_AHEAD_MAX && backlog.bytes < READ_AHEAD_BYTES_MAX
+}
+
 /// Stores a batch, once the groups have caught up.
 fn store(batch: &mut Vec<Message>, bus: &MemoryBus, output: &Output) {
     while !batch.is_empty() && !output.is_closed() {
         let settled = bus.settled();
-        let backlog = bus.backlog();
-        if backlog.messages < READ_AHEAD_MAX && backlog.bytes < READ_AHEAD_BYTES_MAX {
+        if has_room(bus.backlog()) {
             match bus.publish_now(batch) {
                 Err(error) if error.kind() == ErrorKind::Overloaded => {}
                 _ => return batch.clear(),
@@ -177,5 +181,17 @@ impl<R: Read> Lines<R> {
         };
         let is_blank = line.iter().all(u8::is_ascii_whitespace);
         (!is_blank).then(|| line::decode(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_below_both_bounds_only() {
+        let room = |messages, bytes| has_room(Backlog { messages, bytes });
+        assert!(room(READ_AHEAD_MAX - 1, READ_AHEAD_BYTES_MAX - 1));
+        assert!(!room(READ_AHEAD_MAX, 0) && !room(0, READ_AHEAD_BYTES_MAX));
     }
 }

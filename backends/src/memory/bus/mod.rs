@@ -23,7 +23,7 @@ use expirer_core::{
 
 pub(crate) use self::consumer::MemoryConsumer;
 #[cfg(feature = "stdio")]
-use self::hub::Backlog;
+pub(crate) use self::hub::Backlog;
 use self::hub::{Fits, Full, Hub};
 use self::tail::MemoryTail;
 use self::wakes::Wakes;
