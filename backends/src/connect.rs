@@ -5,41 +5,13 @@
 //! | `memory:` | yes | yes | yes | – |
 //! | `stdio:` | yes | – | – | `stdio` |
 
-use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use expirer_core::{Clock, DelayQueue, Error, ErrorKind, EventBus, OrderRepo, Result};
+use expirer_core::{DelayQueue, Error, ErrorKind, EventBus, OrderRepo, Result};
 
 use crate::memory::{MemoryBus, MemoryQueue, MemoryRepo};
 
-/// What every backend is given.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ConnectOptions {
-    /// The source of time.
-    pub clock: Arc<dyn Clock>,
-    /// Seeds hashes and fresh message ids; random, and another one in each process.
-    pub seed: u64,
-    /// How long the repository in memory keeps orders that have ended: 1 h.
-    pub keep_ended: Duration,
-}
-
-impl ConnectOptions {
-    /// Options with their defaults.
-    #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
-        Self { clock, seed, keep_ended: Duration::from_secs(3600) }
-    }
-
-    /// Sets how long the repository in memory keeps orders that have ended.
-    #[must_use]
-    pub const fn with_keep_ended(mut self, keep_ended: Duration) -> Self {
-        self.keep_ended = keep_ended;
-        self
-    }
-}
+pub use crate::options::{ConnectOptions, Finite};
 
 /// A bus, and the end of its input, if it has one.
 #[derive(Clone, Debug)]
@@ -49,28 +21,6 @@ pub struct Bus {
     pub bus: Arc<dyn EventBus>,
     /// Where the bus reads an input that ends.
     pub finite: Option<Arc<dyn Finite>>,
-}
-
-/// A bus whose input ends: the service works off what is pending and ends too.
-#[async_trait]
-pub trait Finite: Debug + Send + Sync + 'static {
-    /// Reads the input to its end: returns once every line of it is stored, or the output is
-    /// closed. Reading starts with the first call, for which every group has to be there; each
-    /// call returns at the end.
-    async fn read_to_end(&self);
-
-    /// Returns once nobody reads the output any more.
-    async fn output_closed(&self);
-
-    /// Why the input or the output failed: a read error, a full disk. `None` after a plain end of
-    /// the input, or where its reader has left the output.
-    fn failure(&self) -> Option<String>;
-
-    /// How many lines of the input were no message, and came out as dead letters.
-    fn bad_lines(&self) -> u64;
-
-    /// How many messages were ever stored, if every group has settled all of them.
-    fn settled(&self) -> Option<u64>;
 }
 
 /// What a URL stands for.

@@ -4,6 +4,7 @@
 mod clock;
 pub mod connect;
 pub mod memory;
+mod options;
 #[cfg(feature = "stdio")]
 pub mod stdio;
 

@@ -24,8 +24,8 @@ use expirer_core::{
     Rejection, Release, Result, Subject, SubscribeOptions,
 };
 
-use crate::connect::{ConnectOptions, Finite};
 use crate::memory::{MemoryBus, MemoryConsumer};
+use crate::options::{ConnectOptions, Finite};
 
 use input::Input;
 use output::Output;
