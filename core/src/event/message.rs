@@ -81,7 +81,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The five subjects that carry an [`Event`].
+    /// The five subjects that carry an [`Event`](super::Event).
     pub const EVENTS: [Self; 5] = [
         Self::OrderCreated,
         Self::OrderCancelled,
