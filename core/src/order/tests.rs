@@ -388,3 +388,11 @@ fn check_step(
     prop_assert_eq!(announced(crate::Subject::PaymentLate), usize::from(late));
     Ok(())
 }
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_no_record_or_one(bytes: Vec<u8>) {
+        let _ = serde_json::from_slice::<State>(&bytes);
+        let _ = serde_json::from_slice::<Event>(&bytes);
+    }
+}

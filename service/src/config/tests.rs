@@ -242,3 +242,14 @@ fn credentials_are_not_shown() {
     assert_eq!(format!("{url:?}"), "redis://***@host:6379");
     assert_eq!(BackendUrl::parse("memory:").unwrap().to_string(), "memory:");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_file_and_any_value_is_read_or_refused(text in "\\PC{0,80}", key in 0..Key::ALL.len()) {
+        let key = Key::ALL[key];
+        let _ = resolve(&[], &[], Some(&text));
+        let _ = resolve(&[], &[], Some(&format!("{} = {text}", key.name())));
+        let _ = resolve(&[(key, &text)], &[], None);
+        let _ = resolve(&[], &[("NATS_URL", &text), ("REDIS_HOST", &text)], None);
+    }
+}
