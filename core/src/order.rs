@@ -178,15 +178,15 @@ pub enum Input {
 }
 
 impl Input {
-    /// Whether hearing this shows that an event of the same order is published. That it reached us
-    /// is no confirmation that it will reach every group: what is owed stays owed.
+    /// Whether this input may be what made an order owe an event: then a repeat of it, which does
+    /// nothing, may be the one whose announcement a crash cut off.
     #[must_use]
-    pub fn shows_published(&self, owed: &Event) -> bool {
-        match (self, owed) {
-            (Self::Created(heard, ..), Event::OrderCreated(owed)) => heard == owed,
-            (Self::CancelledElsewhere { version }, Event::OrderCancelled(owed)) => {
-                *version == owed.version
-            }
+    pub fn may_owe(&self, event: &Event) -> bool {
+        match (self, event) {
+            (Self::Create(_), Event::OrderCreated(_))
+            | (Self::Cancel | Self::Expire { .. }, Event::OrderCancelled(_))
+            | (Self::CancelledElsewhere { .. }, Event::PaymentLate(_)) => true,
+            (Self::Paid(payment), Event::PaymentLate(late)) => *payment == late.id,
             _ => false,
         }
     }

@@ -164,17 +164,19 @@ impl Attempt {
         self
     }
 
-    /// What is for us to announce: what these inputs made the record owe; and if one of them did
-    /// nothing, what was owed before. That one may be the repeat of an input whose announcement a
-    /// crash cut off. Where all did something, what was owed before is somebody's work in hand.
-    ///
-    /// Nor is it for us to announce what the inputs themselves show to be published: our own events
-    /// come back to us, often before they are cleared.
+    /// What is for us to announce: what these inputs made the record owe; and of what was owed
+    /// before, that which an input that now did nothing may have caused, because it may be the
+    /// repeat of one whose announcement a crash cut off. The rest is somebody's work in hand.
     fn ours(&self, case: &Case) -> Vec<Event> {
-        let is_repeat = self.answers.iter().any(|answer| !answer.is_ok_and(did_something));
+        let repeats: Vec<&Input> = self
+            .answers
+            .iter()
+            .zip(&case.inputs)
+            .filter(|(answer, _)| !answer.is_ok_and(|effect| effect != Effect::Nothing))
+            .map(|(_, input)| input)
+            .collect();
         let (found, added) = self.owes.split_at(self.found);
-        let is_heard = |owed: &&Event| case.inputs.iter().any(|input| input.shows_published(owed));
-        let found = found.iter().filter(|owed| is_repeat && !is_heard(owed));
+        let found = found.iter().filter(|owed| repeats.iter().any(|input| input.may_owe(owed)));
         found.chain(added).cloned().collect()
     }
 
@@ -184,8 +186,4 @@ impl Attempt {
         let owes = std::mem::take(&mut self.owes);
         Some(Change { id, expected: self.revision, state, owes })
     }
-}
-
-fn did_something(effect: Effect) -> bool {
-    effect != Effect::Nothing
 }
