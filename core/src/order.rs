@@ -178,14 +178,16 @@ pub enum Input {
 }
 
 impl Input {
-    /// Whether this input may be what made an order owe an event: then a repeat of it, which does
-    /// nothing, may be the one whose announcement a crash cut off.
+    /// Whether this input may be what made an order in this state owe an event: then a repeat of
+    /// it, which does nothing, may be the one whose announcement a crash cut off.
     #[must_use]
-    pub fn may_owe(&self, event: &Event) -> bool {
+    pub fn may_owe(&self, state: Option<&State>, event: &Event) -> bool {
         match (self, event) {
             (Self::Create(_), Event::OrderCreated(_))
-            | (Self::Cancel | Self::Expire { .. }, Event::OrderCancelled(_))
-            | (Self::CancelledElsewhere { .. }, Event::PaymentLate(_)) => true,
+            | (Self::Cancel | Self::Expire { .. }, Event::OrderCancelled(_)) => true,
+            (Self::CancelledElsewhere { .. }, Event::PaymentLate(_)) => {
+                matches!(state, Some(State::Ahead(_)))
+            }
             (Self::Paid(payment), Event::PaymentLate(late)) => *payment == late.id,
             _ => false,
         }

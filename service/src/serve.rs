@@ -38,11 +38,15 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode, String> {
     let drained = signals.or(service.drain(config.drain_timeout)).await;
     let finite = service.parts.bus.finite.as_deref();
     log_bad_lines(finite);
-    if drained.is_none() {
-        warn!("told to end again: what is in flight is dropped");
-        return Ok(ExitCode::from(INTERRUPTED));
-    }
-    Ok(end.code(finite))
+    Ok(match drained {
+        None => {
+            warn!("told to end again: what is in flight is dropped");
+            ExitCode::from(INTERRUPTED)
+        }
+        // Behind lines, there is nobody whom it would come to again.
+        Some(false) if finite.is_some() && matches!(end, End::Told(_)) => ExitCode::FAILURE,
+        Some(_) => end.code(finite),
+    })
 }
 
 /// Why the service ends.
@@ -148,8 +152,9 @@ impl Service {
         future::or(told, future::or(broken, finished)).await
     }
 
-    /// Stops all parts and waits for what is in flight, but not for longer than `timeout`.
-    async fn drain(&mut self, timeout: Duration) {
+    /// Stops all parts and waits for what is in flight, but not for longer than `timeout`; says
+    /// whether all of it was finished.
+    async fn drain(&mut self, timeout: Duration) -> bool {
         self.stop.trigger();
         let clock = &self.parts.clock;
         let (loops, http) = (&mut self.loops, &mut self.http);
@@ -162,10 +167,13 @@ impl Service {
             clock.sleep_until(clock.now() + timeout).await;
             false
         };
-        match future::or(drained, late).await {
-            true => info!("ended"),
-            false => warn!("not all was finished within {timeout:?}; what was leased comes again"),
+        let is_drained = future::or(drained, late).await;
+        if is_drained {
+            info!("ended");
+        } else {
+            warn!("not all was finished within {timeout:?}; what is in flight is dropped");
         }
+        is_drained
     }
 }
 

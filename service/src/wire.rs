@@ -109,6 +109,8 @@ fn limits(config: &Config, seed: u64, is_alone: bool) -> Limits {
     limits.seed = seed;
     if is_alone {
         (limits.lease, limits.ack_deadline, limits.step) = (LEASE_ALONE, LEASE_ALONE, STEP_ALONE);
+        // What is owed for less than a lease is still in somebody's hand.
+        limits.grace = LEASE_ALONE;
     }
     limits
 }

@@ -106,6 +106,14 @@ impl EventBus for StdioBus {
         if messages.is_empty() {
             return Ok(());
         }
+        // Room first: a line that is out cannot be taken back.
+        loop {
+            let settled = self.memory.settled();
+            if self.memory.has_room_for(messages) {
+                break;
+            }
+            settled.await;
+        }
         self.output.write(line::encode_all(messages)).await?;
         self.memory.publish_now(messages)
     }

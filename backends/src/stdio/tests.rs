@@ -219,6 +219,26 @@ fn nothing_is_kept_for_groups_to_come_and_large_lines_are_bounded_by_their_bytes
 }
 
 #[test]
+fn what_the_groups_have_no_room_for_is_not_written_either() {
+    let sink = Sink::default();
+    let bus = open("", &sink);
+    block_on(async {
+        let consumer = join(&bus).await;
+        let full = usize::try_from(crate::memory::SUBJECT_MESSAGES_MAX).unwrap();
+        let message = Message::new(Subject::PaymentCreated, *b"{}");
+        bus.memory.publish_now(&vec![message.clone(); full]).unwrap();
+        let one = [message];
+        let mut publish = bus.publish(&one);
+        assert!(futures_lite::future::poll_once(&mut publish).await.is_none());
+        assert_eq!(sink.lines().len(), 0, "a retry would write it again");
+        let taken = consumer.receive(ReceiveOptions::new(1)).await.unwrap();
+        consumer.ack(&[taken[0].receipt]).await.unwrap();
+        publish.await.unwrap();
+        assert_eq!(sink.lines().len(), 1);
+    });
+}
+
+#[test]
 fn a_byte_order_mark_is_no_part_of_the_first_line() {
     let sink = Sink::default();
     let bus = open(format!("\u{feff}{}", payment(1)), &sink);

@@ -117,10 +117,19 @@ impl Env {
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         future::or(work, async {
-            self.clock.sleep_until(self.now() + bound).await;
+            self.sleep(bound).await;
             Err(Error::new(ErrorKind::TimedOut, "flow", "step", format!("no answer in {bound:?}")))
         })
         .await
+    }
+
+    /// Sleeps for that long; at most that long again if the clock is set back meanwhile.
+    async fn sleep(&self, duration: Duration) {
+        let mut until = self.now() + duration;
+        while self.now() < until {
+            self.clock.sleep_until(until).await;
+            until = until.min(self.now() + duration);
+        }
     }
 
     /// Reports a fault and waits out its back-off, or until `stop` ends.
@@ -133,7 +142,7 @@ impl Env {
     ) {
         let retry_in = backoff.next_delay();
         self.report(&Signal::Failed { flow, error, retry_in, whole_loop: true });
-        stop.or(self.clock.sleep_until(self.now() + retry_in)).await;
+        stop.or(self.sleep(retry_in)).await;
     }
 }
 

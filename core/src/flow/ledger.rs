@@ -176,7 +176,12 @@ impl Attempt {
             .map(|(_, input)| input)
             .collect();
         let (found, added) = self.owes.split_at(self.found);
-        let found = found.iter().filter(|owed| repeats.iter().any(|input| input.may_owe(owed)));
+        let state = self.state.as_ref();
+        let is_cut_off = |owed| repeats.iter().any(|input| input.may_owe(state, owed));
+        // Nobody may hear of the end of an order before its beginning.
+        let ends = added.iter().any(|event| matches!(event, Event::OrderCancelled(_)));
+        let begins = |owed: &Event| ends && matches!(owed, Event::OrderCreated(_));
+        let found = found.iter().filter(|owed| is_cut_off(owed) || begins(owed));
         found.chain(added).cloned().collect()
     }
 

@@ -89,10 +89,12 @@ impl Reconciler {
             let items = records.len();
             self.outbox.env.report(&Signal::Batch { flow: Flow::Reconciler, items });
             // Both, whatever becomes of the one: an outage of the queue holds no announcement up.
-            let scheduled = self.schedule(&records, options.before).await;
+            // Announced first: nobody may hear of the end of an order before its beginning.
+            let timers = overdue_timers(&records, options.before);
             let announced = self.announce(records).await;
-            pass.scheduled += scheduled?;
+            let scheduled = self.schedule(&timers).await;
             pass.announced += announced?;
+            pass.scheduled += scheduled?;
             if stop.or(yield_now()).await.is_none() {
                 break;
             }
@@ -100,11 +102,9 @@ impl Reconciler {
         Ok(pass)
     }
 
-    async fn schedule(&self, records: &[Record], before: Timestamp) -> Result<usize> {
-        let timers: Vec<Timer> =
-            records.iter().filter_map(|record| overdue_timer(record, before)).collect();
+    async fn schedule(&self, timers: &[Timer]) -> Result<usize> {
         let env = &self.outbox.env;
-        let results = bisect(&timers, |part| Box::pin(env.step(self.queue.schedule(part)))).await;
+        let results = bisect(timers, |part| Box::pin(env.step(self.queue.schedule(part)))).await;
         results.into_iter().collect::<Result<Vec<()>>>().map(|done| done.len())
     }
 
@@ -114,6 +114,10 @@ impl Reconciler {
         let results = self.outbox.announce(&mut debts).await;
         results.into_iter().collect::<Result<Vec<()>>>().map(|done| done.len())
     }
+}
+
+fn overdue_timers(records: &[Record], before: Timestamp) -> Vec<Timer> {
+    records.iter().filter_map(|record| overdue_timer(record, before)).collect()
 }
 
 fn overdue_timer(record: &Record, before: Timestamp) -> Option<Timer> {

@@ -1,5 +1,6 @@
 //! Events → the repository, which stays in step with orders that live elsewhere.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -82,42 +83,38 @@ fn ended(cases: &[Case], results: &[Result<Settled>]) -> Vec<OrderId> {
 
 /// Orders that have ended and whose timer the Scheduler may set only now: it is another group, and
 /// reads `order:created` when it comes to it. Without this, some of them would fire for nothing.
-#[derive(Debug, Default)]
-struct Leftovers {
-    ids: Vec<OrderId>,
-    /// Since when the youngest of them is here.
-    since: Option<Timestamp>,
-}
-
-impl Leftovers {
-    fn add(&mut self, ids: Vec<OrderId>, now: Timestamp) {
-        if ids.is_empty() {
-            return;
-        }
-        self.since = Some(now);
-        self.ids.extend(ids);
-        let surplus = self.ids.len().saturating_sub(LEFTOVERS_MAX);
-        self.ids.drain(..surplus);
-    }
-}
+/// Oldest first, each with the time since which it is here.
+type Leftovers = VecDeque<(Timestamp, OrderId)>;
 
 impl Recorder {
-    /// Cancels the leftovers once the Scheduler's group has scheduled whatever there was of them.
-    async fn sweep(&self) {
-        let Outbox { bus, env, .. } = &self.outbox;
-        let Some(since) = self.leftovers().since else { return };
-        let (group, asked) = (Group::EXPIRATION_SERVICE, env.now());
-        let progress = env.step(bus.progress(&group, &Subject::OrderCreated)).await;
-        if !progress.is_ok_and(|progress| progress.settled_until(asked) >= since) {
-            return;
-        }
-        let ids = std::mem::take(&mut *self.leftovers()).ids;
-        for ids in ids.chunks(env.limits.batch_max) {
-            cancel_timers(&*self.queue, env, ids).await;
-        }
+    fn add_leftovers(&self, ids: Vec<OrderId>) {
+        let now = self.outbox.env.now();
+        let mut leftovers = self.leftovers();
+        leftovers.extend(ids.into_iter().map(|id| (now, id)));
+        let surplus = leftovers.len().saturating_sub(LEFTOVERS_MAX);
+        leftovers.drain(..surplus);
     }
 
-    /// Ids and a time: sound even if a thread panicked while holding them.
+    /// Cancels some of the leftovers that the Scheduler's group has come to: one call between two
+    /// batches, so that no payment waits for it.
+    async fn sweep(&self) {
+        let Outbox { bus, env, .. } = &self.outbox;
+        if self.leftovers().is_empty() {
+            return;
+        }
+        let (group, asked) = (Group::EXPIRATION_SERVICE, env.now());
+        let progress = env.step(bus.progress(&group, &Subject::OrderCreated)).await;
+        let Ok(progress) = progress else { return };
+        let until = progress.settled_until(asked);
+        let ids: Vec<OrderId> = {
+            let mut leftovers = self.leftovers();
+            let come_to = leftovers.iter().take_while(|(since, _)| *since <= until).count();
+            leftovers.drain(..come_to.min(env.limits.batch_max)).map(|(_, id)| id).collect()
+        };
+        cancel_timers(&*self.queue, env, &ids).await;
+    }
+
+    /// Ids and times: sound even if a thread panicked while holding them.
     fn leftovers(&self) -> MutexGuard<'_, Leftovers> {
         self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +132,7 @@ impl Handler for Recorder {
 
     async fn rest(&self) -> Option<Duration> {
         self.sweep().await;
-        self.leftovers().since.map(|_| SWEEP_EVERY)
+        (!self.leftovers().is_empty()).then_some(SWEEP_EVERY)
     }
 
     async fn handle(&self, deliveries: &[Delivery]) -> Vec<Verdict> {
@@ -145,7 +142,7 @@ impl Handler for Recorder {
         let results = self.outbox.settle(&batch.cases).await;
         let ended = ended(&batch.cases, &results);
         cancel_timers(&*self.queue, &self.outbox.env, &ended).await;
-        self.leftovers().add(ended, self.outbox.env.now());
+        self.add_leftovers(ended);
         let verdict = |place: std::result::Result<Place, DecodeError>| match place {
             Ok(place) => Verdict::by(results[place.case].clone().map(|_| ())),
             Err(error) => Verdict::Reject(error.to_string()),

@@ -182,12 +182,17 @@ fn a_higher_version_or_an_echo_owes_nothing_that_it_could_repeat() {
         (Input::Cancel, [false, true, false]),
         (Input::Paid(payment(1)), [false, false, true]),
         (Input::Paid(payment(2)), [false; 3]),
-        (Input::CancelledElsewhere { version: 1 }, [false, false, true]),
+        (Input::CancelledElsewhere { version: 1 }, [false; 3]),
         (Input::Complete { payment: None }, [false; 3]),
     ] {
         let events = [created_event, cancelled_event, late_event];
-        assert_eq!(events.map(|event| input.may_owe(event)), may_owe, "{input:?}");
+        let run = Run::of([&created(0, 0), &EXPIRE], 9);
+        let found = events.map(|event| input.may_owe(run.state.as_ref(), event));
+        assert_eq!(found, may_owe, "{input:?}");
     }
+    let ahead = Run::of([&Input::Paid(payment(1)), &Input::CancelledElsewhere { version: 1 }], 0);
+    let repeat = Input::CancelledElsewhere { version: 1 };
+    assert!(repeat.may_owe(ahead.state.as_ref(), &ahead.owes[0]));
 }
 
 #[test]
@@ -336,7 +341,8 @@ proptest! {
             run.apply(input, *now);
             let effect = run.effects.last().copied().expect("one per step");
             let owes = &run.owes[owed..];
-            prop_assert!(owes.iter().all(|event| input.may_owe(event)), "a repeat would not find it");
+            let may_owe = owes.iter().all(|event| input.may_owe(run.state.as_ref(), event));
+            prop_assert!(may_owe, "a repeat would not find it");
             prop_assert_eq!(effect.is_err() && run.state != before, false, "refused, yet changed");
             if let (Some(State::Order(old)), Some(State::Order(new))) = (&before, &run.state) {
                 check_step(old, new, input, *now, owes)?;

@@ -62,7 +62,7 @@ struct Look {
 impl Consumer for MemoryConsumer {
     async fn receive(&self, options: ReceiveOptions) -> Result<Vec<Delivery>> {
         let first = self.take(options.max);
-        let deadline = first.now + options.wait;
+        let mut deadline = first.now + options.wait;
         if !first.taken.is_empty() || first.now >= deadline {
             return Ok(first.taken);
         }
@@ -72,6 +72,8 @@ impl Consumer for MemoryConsumer {
             if !taken.is_empty() || now >= deadline {
                 return Ok(taken);
             }
+            // So that a clock that is set back does not prolong the wait.
+            deadline = deadline.min(now + options.wait);
             let wake_at = next_visible.map_or(deadline, |at| at.min(deadline));
             heard_or_at(&*self.shared.clock, heard, wake_at).await;
         }

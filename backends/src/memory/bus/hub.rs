@@ -111,7 +111,7 @@ impl Hub {
     }
 
     /// Finds or makes the topics of a batch, if all of it fits.
-    fn make_room(&mut self, messages: &[Message]) -> Fits<Vec<usize>> {
+    pub(super) fn make_room(&mut self, messages: &[Message]) -> Fits<Vec<usize>> {
         let mut topics = Vec::new();
         let mut last = 0;
         let counted = messages.iter().try_for_each(|message| {
@@ -265,7 +265,7 @@ impl Hub {
             let retention = self.retention.settled;
             let topic = &mut self.topics[seat.topic];
             let settled = topic.settle(seat.cursor, serial, receipt.token(), now, retention);
-            wakes.settled |= settled == Some(true);
+            wakes.settled |= settled.is_some();
         }
     }
 

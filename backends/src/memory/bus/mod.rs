@@ -103,6 +103,12 @@ impl MemoryBus {
         published.map_err(|full| full.error("publish"))
     }
 
+    /// Whether all of a batch could be published now.
+    #[cfg(feature = "stdio")]
+    pub(crate) fn has_room_for(&self, messages: &[Message]) -> bool {
+        self.shared.hub().make_room(messages).is_ok()
+    }
+
     /// How much lies before the slowest group.
     #[cfg(feature = "stdio")]
     pub(crate) fn backlog(&self) -> Backlog {

@@ -96,7 +96,7 @@ impl MemoryTail {
 impl Tail for MemoryTail {
     async fn receive(&self, options: ReceiveOptions) -> Result<TailBatch> {
         let (first, now) = self.take(options.max);
-        let deadline = now + options.wait;
+        let mut deadline = now + options.wait;
         if !first.messages.is_empty() || now >= deadline {
             return Ok(first);
         }
@@ -106,6 +106,7 @@ impl Tail for MemoryTail {
             if !batch.messages.is_empty() || now >= deadline {
                 return Ok(batch);
             }
+            deadline = deadline.min(now + options.wait);
             heard_or_at(&*self.shared.clock, heard, deadline).await;
         }
     }

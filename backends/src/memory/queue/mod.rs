@@ -91,7 +91,7 @@ impl DelayQueue for MemoryQueue {
     }
 
     async fn lease(&self, options: LeaseOptions) -> Result<Vec<Lease>> {
-        let deadline = self.clock.now() + options.wait;
+        let mut deadline = self.clock.now() + options.wait;
         loop {
             let heard = self.sooner.listen();
             let look = self.look(&options);
@@ -102,6 +102,8 @@ impl DelayQueue for MemoryQueue {
             if !look.leases.is_empty() || look.now >= deadline {
                 return Ok(look.leases);
             }
+            // So that a clock that is set back does not prolong the wait.
+            deadline = deadline.min(look.now + options.wait);
             let wake_at = look.next_visible.map_or(deadline, |at| at.min(deadline));
             heard_or_at(&*self.clock, heard, wake_at).await;
         }

@@ -55,3 +55,15 @@ fn completing_cancels_the_timer_and_a_refusal_says_why() {
     }
     assert_eq!(block_on(orders.load(&id("o2"))).expect("no fault"), None);
 }
+
+#[test]
+fn nobody_hears_of_the_end_of_an_order_before_its_beginning() {
+    let world = World::default().with_fault("publish", ErrorKind::Unavailable);
+    let orders = orders(&world);
+    block_on(orders.apply(&id("o1"), create())).expect_err("not announced");
+    block_on(orders.apply(&id("o1"), Input::Cancel)).expect("open");
+    let subjects: Vec<Subject> =
+        world.lock().published.iter().map(|message| message.subject.clone()).collect();
+    assert_eq!(subjects, [Subject::OrderCreated, Subject::OrderCancelled]);
+    assert!(world.lock().rows[&id("o1")].owes.is_empty());
+}
