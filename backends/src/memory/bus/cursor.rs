@@ -55,7 +55,6 @@ impl Cursor {
     }
 
     /// What the group has before it: all but what it has put off.
-    #[cfg(feature = "stdio")]
     pub(super) const fn ahead(&self) -> u64 {
         self.waiting + self.flights.len() - self.put_off
     }

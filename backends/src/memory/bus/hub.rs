@@ -265,7 +265,9 @@ impl Hub {
             let retention = self.retention.settled;
             let topic = &mut self.topics[seat.topic];
             let settled = topic.settle(seat.cursor, serial, receipt.token(), now, retention);
-            wakes.settled |= settled.is_some();
+            // Whoever waits for the slowest group: it may be the one that has nothing left.
+            let is_done = topic.cursors[seat.cursor].ahead() == 0;
+            wakes.settled |= settled == Some(true) || is_done;
         }
     }
 

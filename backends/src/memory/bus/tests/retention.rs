@@ -93,7 +93,7 @@ fn settling_is_heard() {
     let mut heard = bus.settled();
     let mut heard = std::pin::Pin::new(&mut heard);
     assert!(crate::memory::testing::poll(heard.as_mut()).is_none());
-    // By the first group already: it may have been the slowest.
+    // By the first group already, which has nothing left: it may have been the slowest.
     ack(&*one, &receive(&*one, 1));
     assert!(crate::memory::testing::poll(heard).is_some());
     let mut heard = bus.settled();
