@@ -108,8 +108,9 @@ impl Recorder {
         let until = progress.settled_until(asked);
         let ids: Vec<OrderId> = {
             let mut leftovers = self.leftovers();
-            let come_to = leftovers.iter().take_while(|(since, _)| *since <= until).count();
-            leftovers.drain(..come_to.min(env.limits.batch_max)).map(|(_, id)| id).collect()
+            let some = leftovers.iter().take(env.limits.batch_max);
+            let come_to = some.take_while(|(since, _)| *since <= until).count();
+            leftovers.drain(..come_to).map(|(_, id)| id).collect()
         };
         cancel_timers(&*self.queue, env, &ids).await;
     }

@@ -146,3 +146,14 @@ fn says_what_it_can_do() {
     assert!(capabilities.exact_cancel && capabilities.fenced);
     assert_eq!((capabilities.precision.as_millis(), capabilities.horizon), (1, None));
 }
+
+#[test]
+fn a_clock_that_is_set_back_neither_ends_nor_prolongs_a_wait() {
+    let (clock, queue) = queue();
+    let mut waiting = queue.lease(wait(5));
+    assert!(poll(waiting.as_mut()).is_none());
+    clock.set(START - SECOND * 3600);
+    assert!(poll(waiting.as_mut()).is_none());
+    clock.advance(SECOND * 5);
+    assert_eq!(poll(waiting.as_mut()).expect("is over").expect("leases"), []);
+}

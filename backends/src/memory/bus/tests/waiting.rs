@@ -100,3 +100,17 @@ fn threads_share_the_work() {
     seen.retain(|number| *number != usize::MAX);
     assert_eq!(seen, (0..1000).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_clock_that_is_set_back_neither_ends_nor_prolongs_a_wait() {
+    let (clock, bus) = bus();
+    let consumer = join(&bus, ORDERS, &[CREATED]);
+    let tail = now_or_never(bus.tail(&[CREATED])).expect("follows");
+    let (mut waiting, mut following) = (consumer.receive(wait(5)), tail.receive(wait(5)));
+    assert!(poll(waiting.as_mut()).is_none() && poll(following.as_mut()).is_none());
+    clock.set(START - SECOND * 3600);
+    assert!(poll(waiting.as_mut()).is_none() && poll(following.as_mut()).is_none());
+    clock.advance(SECOND * 5);
+    assert_eq!(poll(waiting.as_mut()).expect("is over").expect("receives"), []);
+    assert!(poll(following.as_mut()).expect("is over").expect("receives").messages.is_empty());
+}
