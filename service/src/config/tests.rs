@@ -243,6 +243,14 @@ fn credentials_are_not_shown() {
     assert_eq!(BackendUrl::parse("memory:").unwrap().to_string(), "memory:");
 }
 
+#[test]
+fn spaces_around_a_log_directive_are_not_part_of_it() {
+    for spaced in [" info, expirer=debug ", "\u{2007}info,\u{3000}expirer=debug\u{2007}"] {
+        let settings = resolve(&[(Key::Log, spaced)], &[], None).unwrap();
+        assert_eq!(settings.log, "info,expirer=debug");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn any_file_and_any_value_is_read_or_refused(text in "\\PC{0,80}", key in 0..Key::ALL.len()) {

@@ -168,9 +168,15 @@ pub(crate) fn batch(text: &str) -> Result<usize, Wrong> {
 }
 
 /// What is logged, as `tracing_subscriber` filters are written.
+///
+/// Spaces around a directive are taken away first: tracing-subscriber 0.3.23 counts its offsets
+/// without them and then cuts the text with them, which reads ` info=debug` as ` inf` and panics
+/// within a wider space.
 pub(crate) fn log_filter(text: &str) -> Result<String, Wrong> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
+    let directives: Vec<&str> = text.split(',').map(str::trim).collect();
+    let filter = directives.join(",");
+    match EnvFilter::try_new(&filter) {
+        Ok(_) => Ok(filter),
         Err(_) => Err(format!(
             "is {:?}; write a level (error, warn, info, debug, trace, off) or \
              target=level pairs, such as info,expirer=debug",
