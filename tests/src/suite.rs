@@ -1,0 +1,272 @@
+//! Cases, and the list of trials that they become: one named test per case.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use expirer_core::{BusCapabilities, QueueCapabilities, RepoCapabilities};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::harness::{BoxFuture, BusHarness, Harness, QueueHarness, RepoHarness, Time};
+use crate::{bus, model, queue, repo};
+
+/// What a case needs of a backend; where the backend's capabilities lack it, the case is skipped,
+/// and says so. Nothing else skips a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// What is confirmed survives a restart.
+    Durable,
+    /// A cancelled timer never fires, and a rescheduled one never at its old time.
+    ExactCancel,
+    /// A stale receipt does nothing.
+    Fenced,
+    /// Messages carry headers.
+    Headers,
+    /// A server that can be cut off.
+    Server,
+    /// The bus knows until when a group has worked off a subject.
+    Watermark,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Durable => "it is not durable",
+            Self::ExactCancel => "it does not cancel exactly",
+            Self::Fenced => "it does not fence stale receipts",
+            Self::Headers => "its messages have no headers",
+            Self::Server => "it has no server",
+            Self::Watermark => "it has no watermark",
+        })
+    }
+}
+
+/// What one backend can do, out of its capabilities and its harness.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Has {
+    backend: &'static str,
+    durable: bool,
+    exact_cancel: bool,
+    fenced: bool,
+    headers: bool,
+    server: bool,
+    watermark: bool,
+}
+
+impl Has {
+    const fn need(&self, need: Need) -> bool {
+        match need {
+            Need::Durable => self.durable,
+            Need::ExactCancel => self.exact_cancel,
+            Need::Fenced => self.fenced,
+            Need::Headers => self.headers,
+            Need::Server => self.server,
+            Need::Watermark => self.watermark,
+        }
+    }
+
+    fn queue(capabilities: QueueCapabilities, harness: &impl Harness) -> Self {
+        let QueueCapabilities { backend, durable, exact_cancel, fenced, .. } = capabilities;
+        let server = harness.server().is_some();
+        Self { backend, durable, exact_cancel, fenced, server, ..Self::default() }
+    }
+
+    fn bus(capabilities: BusCapabilities, harness: &impl Harness) -> Self {
+        let BusCapabilities { backend, durable, watermark, fenced, headers, .. } = capabilities;
+        let server = harness.server().is_some();
+        Self { backend, durable, fenced, headers, server, watermark, ..Self::default() }
+    }
+
+    fn repo(capabilities: RepoCapabilities, harness: &impl Harness) -> Self {
+        let RepoCapabilities { backend, durable, .. } = capabilities;
+        Self { backend, durable, server: harness.server().is_some(), ..Self::default() }
+    }
+}
+
+/// One case: a name, what it needs, and what it does on a harness of kind `H`.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<H: ?Sized + 'static> {
+    pub(crate) name: &'static str,
+    pub(crate) needs: &'static [Need],
+    pub(crate) run: for<'a> fn(&'a H) -> BoxFuture<'a, ()>,
+}
+
+impl<H: ?Sized> Case<H> {
+    /// Skips the case if it needs what the backend does not have, else runs it.
+    fn judge(&self, has: Has, harness: &H, time: &Time) -> Result<Completion, Failed> {
+        let backend = has.backend;
+        if has.durable && !has.server {
+            let why = "says that it is durable: its harness needs a server to restart, as proof";
+            return Err(Failed::from(format!("{backend} {why}")));
+        }
+        if let Some(need) = self.needs.iter().find(|need| !has.need(**need)) {
+            return Ok(Completion::ignored_with(format!("{backend}: {need}")));
+        }
+        time.block_on((self.run)(harness));
+        Ok(Completion::Completed)
+    }
+}
+
+/// Lists cases: `module::function`, and in brackets what it needs. A function that is not listed
+/// is dead code, which the lints refuse: so none is forgotten.
+macro_rules! cases {
+    ($($module:ident::$case:ident $([$($need:ident),+])?,)+) => {
+        &[$($crate::suite::Case {
+            name: concat!(stringify!($module), "::", stringify!($case)),
+            needs: &[$($($crate::suite::Need::$need),+)?],
+            run: |harness| Box::pin($module::$case(harness)),
+        }),+]
+    };
+}
+pub(crate) use cases;
+
+/// The cases for any number of backends: the `main` of a test file with `harness = false`.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use async_trait::async_trait;
+/// # use expirer_core::DelayQueue;
+/// use expirer_conformance::{Harness, QueueHarness, Suite, Time};
+///
+/// #[derive(Debug)]
+/// struct Mine {
+///     time: Time,
+/// }
+/// # impl Mine { fn new() -> Self { todo!() } }
+///
+/// impl Harness for Mine {
+///     fn time(&self) -> &Time {
+///         &self.time
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl QueueHarness for Mine {
+///     async fn queue(&self) -> expirer_core::Result<Arc<dyn DelayQueue>> {
+///         todo!("open the queue of this place")
+///     }
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     Suite::default().queue("mine", Mine::new).run()
+/// }
+/// ```
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Suite {
+    trials: Vec<Trial>,
+}
+
+impl Suite {
+    /// Every case for a delay queue, and the model-based test, each in a place of its own.
+    pub fn queue<H: QueueHarness>(
+        mut self,
+        name: &str,
+        place: impl Fn() -> H + Clone + Send + 'static,
+    ) -> Self {
+        self.add_cases(
+            (name, "queue"),
+            queue::CASES,
+            &place,
+            |harness| Has::queue(open(harness, harness.queue()).capabilities(), harness),
+            |harness| harness,
+        );
+        self.add((name, "queue"), "model::is_the_timer_machine", move || {
+            model::check(&move || Arc::new(place()) as Arc<dyn QueueHarness>)?;
+            Ok(Completion::Completed)
+        });
+        self
+    }
+
+    /// Every case for an event bus.
+    pub fn bus<H: BusHarness>(
+        mut self,
+        name: &str,
+        place: impl Fn() -> H + Clone + Send + 'static,
+    ) -> Self {
+        self.add_cases(
+            (name, "bus"),
+            bus::CASES,
+            &place,
+            |harness| Has::bus(open(harness, harness.bus()).capabilities(), harness),
+            |harness| harness,
+        );
+        self
+    }
+
+    /// Every case for an order repository.
+    pub fn repo<H: RepoHarness>(
+        mut self,
+        name: &str,
+        place: impl Fn() -> H + Clone + Send + 'static,
+    ) -> Self {
+        self.add_cases(
+            (name, "repo"),
+            repo::CASES,
+            &place,
+            |harness| Has::repo(open(harness, harness.repo()).capabilities(), harness),
+            |harness| harness,
+        );
+        self
+    }
+
+    /// One more test of your own, beside the cases.
+    pub fn test(mut self, name: &str, test: impl FnOnce() + Send + 'static) -> Self {
+        self.trials.push(Trial::test(name, move || {
+            test();
+            Ok(())
+        }));
+        self
+    }
+
+    /// Runs what the command line selects, like any other test binary.
+    ///
+    /// # Panics
+    /// If two tests have the same name.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let mut names = BTreeSet::new();
+        let unique = self.trials.iter().all(|trial| names.insert(trial.name().to_owned()));
+        assert!(unique, "each backend needs a name of its own");
+        libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
+    }
+
+    /// One trial per case; `kind` is what the cases see of a harness.
+    fn add_cases<H: Harness, K: ?Sized>(
+        &mut self,
+        names: (&str, &str),
+        cases: &'static [Case<K>],
+        place: &(impl Fn() -> H + Clone + Send + 'static),
+        has: fn(&H) -> Has,
+        kind: fn(&H) -> &K,
+    ) {
+        for case in cases {
+            let place = place.clone();
+            self.add(names, case.name, move || {
+                let harness = place();
+                case.judge(has(&harness), kind(&harness), harness.time())
+            });
+        }
+    }
+
+    fn add(
+        &mut self,
+        (backend, kind): (&str, &str),
+        case: &str,
+        test: impl FnOnce() -> Result<Completion, Failed> + Send + 'static,
+    ) {
+        self.trials.push(Trial::ignorable_test(format!("{backend}::{kind}::{case}"), test));
+    }
+}
+
+/// Opens a handle before the case, to ask for its capabilities.
+fn open<T>(harness: &impl Harness, opening: BoxFuture<'_, expirer_core::Result<T>>) -> T
+where
+    T: Send,
+{
+    let mut opened = None;
+    harness.time().block_on(async { opened = Some(opening.await) });
+    let opened = opened.expect("the runner of a harness runs a future to its end");
+    opened.unwrap_or_else(|error| panic!("the harness opens its backend: {error}"))
+}

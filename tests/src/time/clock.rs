@@ -1,0 +1,104 @@
+//! A clock that may be wrong.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Poll, Waker};
+
+use async_trait::async_trait;
+use expirer_core::{Clock, Timestamp};
+
+use super::VirtualTime;
+
+/// A clock on [virtual time](VirtualTime), as one machine has it: right, until it is set.
+pub struct VirtualClock {
+    time: VirtualTime,
+    id: u64,
+    ahead_millis: AtomicI64,
+}
+
+impl fmt::Debug for VirtualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ahead = self.ahead_millis();
+        f.debug_struct("VirtualClock").field("id", &self.id).field("ahead_millis", &ahead).finish()
+    }
+}
+
+impl VirtualClock {
+    pub(super) const fn new(time: VirtualTime, id: u64) -> Self {
+        Self { time, id, ahead_millis: AtomicI64::new(0) }
+    }
+
+    /// Sets the clock to so many milliseconds ahead of the time, or behind it if that is negative,
+    /// and wakes whoever sleeps by it.
+    pub fn set_ahead(&self, millis: i64) {
+        self.ahead_millis.store(millis, Ordering::SeqCst);
+        let mut shared = self.time.shared();
+        shared.sleepers.retain(|_, (clock, waker)| {
+            let is_ours = *clock == self.id;
+            if is_ours {
+                waker.wake_by_ref();
+            }
+            !is_ours
+        });
+    }
+
+    /// How many milliseconds ahead of the time it is.
+    #[must_use]
+    pub fn ahead_millis(&self) -> i64 {
+        self.ahead_millis.load(Ordering::SeqCst)
+    }
+}
+
+fn moved(at: Timestamp, millis: i64) -> Timestamp {
+    Timestamp::from_millis(at.as_millis().saturating_add(millis))
+}
+
+#[async_trait]
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        moved(self.time.now(), self.ahead_millis())
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        let begun = self.now();
+        let mut sleeper = Sleeper { time: &self.time, key: None };
+        poll_fn(|context| {
+            let now = self.now();
+            // Set back: see the trait.
+            if now >= at || now < begun {
+                return Poll::Ready(());
+            }
+            let wakes_at = moved(at, self.ahead_millis().saturating_neg());
+            sleeper.register(wakes_at, self.id, context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// One sleep; dropped, it leaves nothing behind that would wake anybody.
+struct Sleeper<'a> {
+    time: &'a VirtualTime,
+    key: Option<(Timestamp, u64)>,
+}
+
+impl Sleeper<'_> {
+    fn register(&mut self, wakes_at: Timestamp, clock: u64, waker: &Waker) {
+        let mut shared = self.time.shared();
+        if let Some(key) = self.key.take() {
+            shared.sleepers.remove(&key);
+        }
+        let key = (wakes_at, shared.key());
+        shared.sleepers.insert(key, (clock, waker.clone()));
+        self.key = Some(key);
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.time.shared().sleepers.remove(&key);
+        }
+    }
+}

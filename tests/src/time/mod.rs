@@ -1,0 +1,122 @@
+//! Virtual time: it stands still while anybody has something to do, and jumps when nobody has.
+
+mod clock;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use expirer_core::Timestamp;
+
+pub use self::clock::VirtualClock;
+
+/// Time that a test moves.
+///
+/// Any number of [`clocks`](Self::clock) show it, each as far off as it was set; handles share it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use expirer_conformance::time::VirtualTime;
+/// use expirer_core::Clock;
+///
+/// let time = VirtualTime::default();
+/// let (begun, clock) = (time.now(), time.clock());
+/// time.block_on(clock.sleep_until(begun + Duration::from_secs(3600)));
+/// assert_eq!(time.now(), begun + Duration::from_secs(3600));
+/// ```
+#[derive(Clone, Debug)]
+pub struct VirtualTime(Arc<Mutex<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    now: Timestamp,
+    /// Who sleeps until when, by which clock.
+    sleepers: BTreeMap<(Timestamp, u64), (u64, Waker)>,
+    next_key: u64,
+}
+
+impl Default for VirtualTime {
+    /// Begins on 22 November 2026, 10:00 UTC.
+    fn default() -> Self {
+        Self::new(Timestamp::from_millis(1_795_341_600_000))
+    }
+}
+
+impl VirtualTime {
+    /// Begins at `start`.
+    #[must_use]
+    pub fn new(start: Timestamp) -> Self {
+        Self(Arc::new(Mutex::new(Shared { now: start, sleepers: BTreeMap::new(), next_key: 0 })))
+    }
+
+    /// The time, as a clock shows it that is right.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared().now
+    }
+
+    /// Another clock that shows this time.
+    #[must_use]
+    pub fn clock(&self) -> Arc<VirtualClock> {
+        let id = self.shared().key();
+        Arc::new(VirtualClock::new(self.clone(), id))
+    }
+
+    /// Goes on to when the next sleeper wakes, at most to `end`, and wakes it. `false` if nobody
+    /// sleeps: then it goes to `end`.
+    pub fn advance(&self, end: Timestamp) -> bool {
+        let mut shared = self.shared();
+        let next = shared.sleepers.first_key_value().map(|((at, _), _)| *at);
+        let now = shared.now.max(next.unwrap_or(end).min(end));
+        shared.now = now;
+        while let Some(sleeper) = shared.sleepers.first_entry()
+            && sleeper.key().0 <= now
+        {
+            sleeper.remove().1.wake();
+        }
+        next.is_some()
+    }
+
+    /// Runs a future to its end; while it waits, time goes on.
+    ///
+    /// # Panics
+    /// If it waits and nobody sleeps: nothing would ever wake it.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let woken = Arc::new(Woken(AtomicBool::new(true)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut future = pin!(future);
+        loop {
+            if woken.0.swap(false, Ordering::SeqCst) {
+                if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
+                {
+                    return output;
+                }
+            } else {
+                assert!(self.advance(Timestamp::MAX), "it waits, and nothing will ever wake it");
+            }
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    const fn key(&mut self) -> u64 {
+        self.next_key += 1;
+        self.next_key
+    }
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
