@@ -10,10 +10,13 @@
 #![expect(clippy::expect_used, reason = "a case fails by panicking")]
 
 mod bus;
+pub mod faults;
 pub mod harness;
 pub mod model;
+pub mod planted;
 mod queue;
 mod repo;
+pub mod sim;
 mod suite;
 pub mod time;
 

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_core::{Clock, Timestamp};
@@ -15,7 +17,12 @@ pub struct VirtualClock {
     time: VirtualTime,
     id: u64,
     ahead_millis: AtomicI64,
+    /// When it was last set, and what it showed until then.
+    set: Mutex<Option<(Timestamp, Timestamp)>>,
 }
+
+/// For so long after a clock was set, somebody may still act on what it showed before.
+const MEMORY: Duration = Duration::from_secs(30);
 
 impl fmt::Debug for VirtualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,12 +33,14 @@ impl fmt::Debug for VirtualClock {
 
 impl VirtualClock {
     pub(super) const fn new(time: VirtualTime, id: u64) -> Self {
-        Self { time, id, ahead_millis: AtomicI64::new(0) }
+        Self { time, id, ahead_millis: AtomicI64::new(0), set: Mutex::new(None) }
     }
 
     /// Sets the clock to so many milliseconds ahead of the time, or behind it if that is negative,
     /// and wakes whoever sleeps by it.
     pub fn set_ahead(&self, millis: i64) {
+        let shown = (self.time.now(), self.now());
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
         self.ahead_millis.store(millis, Ordering::SeqCst);
         let mut shared = self.time.shared();
         shared.sleepers.retain(|_, (clock, waker)| {
@@ -41,6 +50,13 @@ impl VirtualClock {
             }
             !is_ours
         });
+    }
+
+    /// The latest time that it shows or has shown in the last 30 s.
+    pub(crate) fn latest(&self) -> Timestamp {
+        let set = *self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = set.filter(|(at, _)| self.time.now() <= *at + MEMORY);
+        lately.map_or_else(|| self.now(), |(_, shown)| shown.max(self.now()))
     }
 
     /// How many milliseconds ahead of the time it is.

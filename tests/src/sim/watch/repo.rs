@@ -1,0 +1,63 @@
+//! A repository whose every commit is judged.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use expirer_core::{
+    Change, OrderId, OrderRepo, Outcome, OverdueOptions, Record, RepoCapabilities, Result,
+};
+
+use super::{Actor, BATCH_MAX, Watch};
+
+#[derive(Debug)]
+pub(super) struct WatchedRepo {
+    pub(super) watch: Watch,
+    pub(super) actor: Actor,
+    pub(super) inner: Arc<dyn OrderRepo>,
+}
+
+impl WatchedRepo {
+    fn committed(&self, change: &Change, outcome: Outcome) {
+        let Self { watch, actor, .. } = self;
+        let Outcome::Committed(revision) = outcome else {
+            watch.log.count(|tally| tally.conflicts += 1);
+            return watch.trace(actor, format_args!("conflict {}", change.id));
+        };
+        let mut truth = watch.truth();
+        if truth.waits.is_over(actor, &change.id) {
+            truth.orders.waits_over.insert(change.id.clone());
+        }
+        let verdict = truth.orders.commit(actor, change, revision, &watch.faults, watch.now());
+        drop(truth);
+        watch.judge(actor, verdict);
+        let Change { id, state, owes, .. } = change;
+        watch.trace(actor, format_args!("commit {id} {revision:?} {state:?} owes {owes:?}"));
+    }
+}
+
+#[async_trait]
+impl OrderRepo for WatchedRepo {
+    async fn load(&self, ids: &[OrderId]) -> Result<Vec<Option<Record>>> {
+        self.watch.bounded(&self.actor, "load", ids.len(), BATCH_MAX);
+        self.inner.load(ids).await
+    }
+
+    async fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
+        self.watch.bounded(&self.actor, "commit", changes.len(), BATCH_MAX);
+        let outcomes = self.inner.commit(changes).await?;
+        changes
+            .iter()
+            .zip(&outcomes)
+            .for_each(|(change, outcome)| self.committed(change, *outcome));
+        Ok(outcomes)
+    }
+
+    async fn overdue(&self, options: OverdueOptions) -> Result<Vec<Record>> {
+        self.watch.bounded(&self.actor, "overdue", options.max, BATCH_MAX);
+        self.inner.overdue(options).await
+    }
+
+    fn capabilities(&self) -> RepoCapabilities {
+        self.inner.capabilities()
+    }
+}
