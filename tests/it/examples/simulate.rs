@@ -22,6 +22,19 @@ fn main() {
         println!("{run}");
         return;
     }
+    if args[1] == "planted" {
+        for mistake in expirer_conformance::planted::Mistake::ALL {
+            let sim = simulation.with_mistake(mistake);
+            let bad: Vec<_> = (0..1000).map(|s| sim.run(s)).filter(|r| !r.is_sound()).collect();
+            println!(
+                "{mistake:?}: {} of 1000, first {:?}: {:.200}",
+                bad.len(),
+                bad.first().map(|r| r.seed),
+                bad.first().map(|r| r.to_string()).unwrap_or_default()
+            );
+        }
+        return;
+    }
     let (from, to): (u64, u64) = (args[1].parse().unwrap(), args[2].parse().unwrap());
     let mut tally = expirer_conformance::sim::Tally::default();
     let mut bad = 0;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Wake, Waker};
 
 use fastrand::Rng;
@@ -28,13 +28,15 @@ pub(super) struct Executor {
 struct Flag {
     name: Name,
     is_woken: AtomicBool,
-    woken: Arc<Mutex<Vec<Arc<Self>>>>,
+    /// Not shared: the list holds flags itself.
+    woken: Weak<Mutex<Vec<Arc<Self>>>>,
 }
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
-        if !self.is_woken.swap(true, Ordering::SeqCst) {
-            let woken = Arc::clone(&self.woken);
+        if !self.is_woken.swap(true, Ordering::SeqCst)
+            && let Some(woken) = self.woken.upgrade()
+        {
             woken.lock().unwrap_or_else(PoisonError::into_inner).push(self);
         }
     }
@@ -50,7 +52,7 @@ impl Executor {
     /// Starts a task; one of the same name crashes.
     pub(super) fn spawn(&mut self, name: Name, task: impl Future<Output = ()> + Send + 'static) {
         let is_woken = AtomicBool::new(false);
-        let flag = Arc::new(Flag { name, is_woken, woken: Arc::clone(&self.woken) });
+        let flag = Arc::new(Flag { name, is_woken, woken: Arc::downgrade(&self.woken) });
         self.tasks.insert(name, (Box::pin(task), Arc::clone(&flag)));
         flag.wake();
     }

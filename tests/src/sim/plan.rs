@@ -6,11 +6,9 @@ use expirer_core::{OrderId, Subject, Timestamp};
 use fastrand::Rng;
 
 use super::script::{self, Story};
-use super::stage::{Act, CLOCKS, REPLICAS};
+use super::stage::{Act, CLOCKS};
 use crate::faults::{Odds, Service};
 
-/// The longest a replica stands still.
-pub(super) const FREEZE_MAX: Duration = Duration::from_secs(15);
 /// How far a clock is set off at most.
 const SKEW_MILLIS_MAX: i64 = 20_000;
 
@@ -24,6 +22,8 @@ pub(super) struct Plan {
     pub(super) odds: Odds,
     /// A replica crashes once in so many polls; zero for never.
     pub(super) crash: u32,
+    /// A replica stands still once in so many polls; zero for never.
+    pub(super) freeze: u32,
     /// From then on nothing goes wrong any more.
     pub(super) peace: Timestamp,
     /// Nothing goes wrong at all.
@@ -47,8 +47,8 @@ impl Plan {
             acts.extend(long_backlog(begin));
         }
         acts.sort_by_key(|(at, _)| *at);
-        let (odds, crash) = if is_calm { (Odds::default(), 0) } else { rough(rng) };
-        Self { stories, acts, odds, crash, peace, is_calm }
+        let (odds, [crash, freeze]) = if is_calm { Default::default() } else { rough(rng) };
+        Self { stories, acts, odds, crash, freeze, peace, is_calm }
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn millis(rng: &mut Rng, below: u64) -> Duration {
 
 /// Each kind of fault is there in half of the runs, seldom or often: a run with everything at once
 /// would hide what only shows with one of them.
-fn rough(rng: &mut Rng) -> (Odds, u32) {
+fn rough(rng: &mut Rng) -> (Odds, [u32; 2]) {
     let mut odds = |choices: [u32; 3]| match rng.bool() {
         true => choices[rng.usize(0..choices.len())],
         false => 0,
@@ -86,7 +86,7 @@ fn rough(rng: &mut Rng) -> (Odds, u32) {
         drop: odds(messages),
         forgotten: odds(messages),
     };
-    (faults, odds([30, 100, 400]))
+    (faults, [odds([30, 100, 400]), odds([100, 400, 1000])])
 }
 
 fn weather(
@@ -126,18 +126,13 @@ fn skew(rng: &mut Rng, begin: Timestamp) -> Vec<(Timestamp, Act)> {
 
 /// Something that goes wrong and ends again.
 fn incident(rng: &mut Rng, at: Timestamp, stories: &[Story]) -> Vec<(Timestamp, Act)> {
-    match rng.u32(0..6) {
+    match rng.u32(0..4) {
         0 | 1 => {
             let service = Service::ALL[rng.usize(0..Service::ALL.len())];
             let end = at + millis(rng, 60_000);
             vec![(at, Act::Out(service, true)), (end, Act::Out(service, false))]
         }
-        2 | 3 => {
-            let name = rng.usize(0..REPLICAS);
-            let end = at + millis(rng, FREEZE_MAX.as_secs() * 1000);
-            vec![(at, Act::Freeze(name)), (end, Act::Thaw(name))]
-        }
-        4 => {
+        2 => {
             let subject = Subject::EVENTS[rng.usize(0..4)].clone();
             let end = at + millis(rng, 90_000);
             vec![(at, Act::Hold(subject.clone(), true)), (end, Act::Hold(subject, false))]

@@ -42,6 +42,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A loop that is polled so often without any time passing is spinning.
 const POLLS_AT_ONCE_MAX: u64 = 100_000;
 
+/// The longest a task stands still: well beyond a lease and an ack deadline.
+const FREEZE_MILLIS_MAX: u64 = 40_000;
+
 /// Something that happens at some time.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
@@ -51,7 +54,7 @@ pub(super) enum Act {
     Request(OrderId, Input),
     /// A replica or a request that crashed comes back.
     Start(Name),
-    Freeze(Name),
+    /// A replica that stood still goes on.
     Thaw(Name),
     /// An outage begins or ends.
     Out(Service, bool),
@@ -159,6 +162,18 @@ impl Stage {
         if !self.is_peace && self.plan.crash > 0 && one_in(&mut self.rng, self.plan.crash) {
             self.crash();
         }
+        if !self.is_peace && self.plan.freeze > 0 && one_in(&mut self.rng, self.plan.freeze) {
+            self.freeze(name);
+        }
+    }
+
+    /// A task stands still wherever it is: a machine that is moved, a long collection of garbage.
+    fn freeze(&mut self, name: Name) {
+        self.log.count(|tally| tally.freezes += 1);
+        self.log.trace(self.now(), format_args!("freeze {name}"));
+        self.executor.freeze(name);
+        let end = self.now() + millis(&mut self.rng, FREEZE_MILLIS_MAX);
+        self.plan_act(end, Act::Thaw(name));
     }
 
     /// Any task, wherever it is; it comes back after a while.
@@ -209,7 +224,7 @@ impl Stage {
         self.is_peace = true;
         self.log.trace(self.now(), format_args!("peace"));
         self.faults.end();
-        (0..REPLICAS).for_each(|name| self.executor.thaw(name));
+        (0..REPLICAS + self.requests.len()).for_each(|name| self.executor.thaw(name));
     }
 
     fn has_settled_for(&mut self, now: Timestamp) -> bool {
@@ -295,10 +310,6 @@ impl Stage {
                 self.start(REPLICAS + self.requests.len() - 1);
             }
             Act::Start(name) => self.start(name),
-            Act::Freeze(name) => {
-                self.log.count(|tally| tally.freezes += 1);
-                self.executor.freeze(name);
-            }
             Act::Thaw(name) => self.executor.thaw(name),
             Act::Out(service, is_out) => {
                 self.log.count(|tally| tally.outages += u64::from(is_out));
@@ -347,7 +358,7 @@ impl Stage {
         let stop = match self.mistake {
             None => Box::pin(std::future::pending()),
             Some(mistake) => {
-                backends = mistake.in_replica(flow, backends);
+                backends = mistake.in_replica(flow, &actor.clock, backends);
                 mistake.stop(&mut env.observer)
             }
         };

@@ -35,8 +35,8 @@ use crate::time::{VirtualClock, VirtualTime};
 /// Items a turn in a simulation: few, so that a batch is often not enough.
 pub(super) const BATCH_MAX: usize = 4;
 /// For how long a replica that was held up may still announce what another has announced and
-/// cleared since: a turn (8 s), a step (2 s), and the longest freeze (15 s).
-pub(super) const STRAGGLER: Duration = Duration::from_secs(30);
+/// cleared since: a turn (8 s), a step (2 s), and the longest freeze (40 s).
+pub(super) const STRAGGLER: Duration = Duration::from_secs(50);
 
 /// Who acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
