@@ -1,3 +1,0 @@
-use crate::harness::BusHarness;
-
-pub(super) async fn an_empty_batch_does_nothing(_: &dyn BusHarness) {}
