@@ -3,7 +3,7 @@
 use expirer_core::{Delivery, Headers, Message, MessageId, Rejection, Subject, Timestamp};
 
 use super::member::numbers;
-use super::stage::{QUIET, SUBJECT, Stage, dead, number, numbered};
+use super::stage::{DEADLINE, QUIET, SUBJECT, Stage, dead, number, numbered};
 use crate::harness::BusHarness;
 
 pub(super) async fn a_rejected_message_becomes_one(harness: &dyn BusHarness) {
@@ -44,11 +44,13 @@ fn header<'a>(letter: &'a Delivery, name: &str) -> &'a str {
     letter.message.headers.get(name).unwrap_or_else(|| panic!("expected {name} in {letter:?}"))
 }
 
-pub(super) async fn each_of_many_has_its_own_reason(harness: &dyn BusHarness) {
+pub(super) async fn each_of_many_has_its_own_reason_and_subject(harness: &dyn BusHarness) {
     let stage = Stage::open(harness).await;
     let operator = stage.join_on("operator", &[dead("a")]).await;
-    let member = stage.join("a").await;
-    stage.publish(0..50).await;
+    let subjects = [SUBJECT, Subject::PaymentCreated];
+    let member = stage.join_for("a", &subjects, DEADLINE).await;
+    stage.publish_on(&subjects[0], 0..25).await;
+    stage.publish_on(&subjects[1], 25..50).await;
     let held = member.collect(0..50).await;
     let reason = |number: u32| format!("reason {number}");
     let rejections: Vec<_> = held
@@ -57,8 +59,11 @@ pub(super) async fn each_of_many_has_its_own_reason(harness: &dyn BusHarness) {
         .collect();
     stage.done("reject", member.consumer.reject(&rejections)).await;
     for letter in operator.work_off(0..50).await {
-        assert_eq!(header(&letter, Headers::REASON), reason(number(&letter.message)));
+        let number = number(&letter.message);
+        assert_eq!(header(&letter, Headers::REASON), reason(number));
+        assert_eq!(header(&letter, Headers::SUBJECT), subjects[usize::from(number >= 25)].as_str());
     }
+    member.gets_nothing_more().await;
 }
 
 pub(super) async fn each_group_has_its_own(harness: &dyn BusHarness) {

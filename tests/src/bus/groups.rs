@@ -1,9 +1,10 @@
 //! Groups, their members, and subjects.
 
-use expirer_core::Subject;
+use expirer_core::{Message, Subject};
+use futures_lite::future::zip;
 
 use super::member::numbers;
-use super::stage::{LIMIT, MOMENT, QUIET, Stage};
+use super::stage::{DEADLINE, LIMIT, MOMENT, QUIET, SUBJECT, Stage, numbered};
 use crate::harness::BusHarness;
 
 pub(super) async fn a_confirmed_message_reaches_a_group_that_exists(harness: &dyn BusHarness) {
@@ -47,9 +48,9 @@ pub(super) async fn members_of_a_group_compete(harness: &dyn BusHarness) {
     stage.publish(0..40).await;
     let (mut seen, end) = (Vec::new(), stage.now() + LIMIT);
     while seen.len() < 40 && stage.now() < end {
-        for member in &members {
-            seen.extend(numbers(&member.receive(3, MOMENT / 10).await));
-        }
+        let (one, other) = (members[0].receive(3, MOMENT), members[1].receive(3, MOMENT));
+        let (one, other) = zip(one, other).await;
+        seen.extend(numbers(&one).into_iter().chain(numbers(&other)));
     }
     for member in &members {
         seen.extend(numbers(&member.receive(40, MOMENT).await));
@@ -102,7 +103,7 @@ pub(super) async fn subjects_are_kept_apart(harness: &dyn BusHarness) {
 pub(super) async fn a_member_follows_several_subjects(harness: &dyn BusHarness) {
     let stage = Stage::open(harness).await;
     let subjects = [Subject::OrderCreated, Subject::PaymentCreated, Subject::OrderCancelled];
-    let member = stage.join_on("a", &subjects).await;
+    let member = stage.join_for("a", &subjects, DEADLINE).await;
     stage.publish_on(&Subject::PaymentLate, 90..92).await;
     for (subject, number) in subjects.iter().zip(0..) {
         stage.publish_on(subject, number..number + 1).await;
@@ -110,5 +111,24 @@ pub(super) async fn a_member_follows_several_subjects(harness: &dyn BusHarness) 
     let deliveries = member.work_off(0..3).await;
     let came: Vec<Subject> = deliveries.into_iter().map(|came| came.message.subject).collect();
     assert_eq!(came, subjects, "expected each message under its own subject");
-    member.gets_nothing_for(QUIET).await;
+    member.gets_nothing_more().await;
+}
+
+pub(super) async fn one_batch_may_hold_several_subjects(harness: &dyn BusHarness) {
+    let stage = Stage::open(harness).await;
+    let orders = stage.join("orders").await;
+    let payments = stage.join_on("payments", &[Subject::PaymentCreated]).await;
+    let due = stage.now() + MOMENT;
+    let publishing = async {
+        stage.pause_until(due).await;
+        let subjects = [SUBJECT, Subject::PaymentCreated, Subject::PaymentLate];
+        let turns = subjects.iter().cycle().zip(0..9);
+        let messages: Vec<Message> = turns.map(|(subject, at)| numbered(subject, at)).collect();
+        stage.send(&messages).await;
+    };
+    let receiving = zip(orders.receive(9, LIMIT), payments.receive(9, LIMIT));
+    let ((of_orders, of_payments), ()) = zip(receiving, publishing).await;
+    stage.assert_not_after(due, "the messages");
+    assert!(numbers(&of_orders).iter().all(|number| number % 3 == 0), "came {of_orders:?}");
+    assert!(numbers(&of_payments).iter().all(|number| number % 3 == 1), "came {of_payments:?}");
 }

@@ -8,7 +8,7 @@ use expirer_core::{
     Consumer, Delivery, Receipt, ReceiveOptions, Rejection, Release, SubscribeOptions, Timestamp,
 };
 
-use super::stage::{COARSE, LIMIT, Stage, number};
+use super::stage::{BREATH, COARSE, LIMIT, Stage, number};
 
 /// How many messages a member asks for at a time, as the loops do.
 const BATCH: usize = 256;
@@ -29,17 +29,27 @@ impl<'a> Member<'a> {
         Self { stage, consumer, options }
     }
 
+    /// One call.
     pub(super) async fn receive(&self, max: usize, wait: Duration) -> Vec<Delivery> {
         let options = ReceiveOptions::new(max).with_wait(wait);
         self.stage.done("receive", self.consumer.receive(options)).await
+    }
+
+    /// Receives at most so many, with a breath where nothing came: a call that does not wait costs
+    /// the case its time, and not its end.
+    async fn receive_until(&self, end: Timestamp, max: usize) -> Vec<Delivery> {
+        let came = self.receive(max, end.since(self.stage.now())).await;
+        if came.is_empty() {
+            self.stage.pause(BREATH).await;
+        }
+        came
     }
 
     /// Receives one message, within the limit.
     pub(super) async fn next(&self) -> Delivery {
         let end = self.stage.now() + LIMIT;
         loop {
-            let wait = end.since(self.stage.now());
-            if let Some(delivery) = self.receive(1, wait).await.pop() {
+            if let Some(delivery) = self.receive_until(end, 1).await.pop() {
                 return delivery;
             }
             assert!(self.stage.now() < end, "expected a message, none came by {end}");
@@ -69,9 +79,9 @@ impl<'a> Member<'a> {
         let mut gathered = BTreeMap::new();
         while gathered.len() < numbers.len() {
             let missing = || numbers.clone().filter(|number| !gathered.contains_key(number));
-            let now = self.stage.now();
-            assert!(now < end, "expected {:?}, none came by {end}", missing().collect::<Vec<_>>());
-            let batch = self.receive(BATCH, end.since(now)).await;
+            let missing = || missing().collect::<Vec<_>>();
+            assert!(self.stage.now() < end, "expected {:?}, none came by {end}", missing());
+            let batch = self.receive_until(end, BATCH).await;
             if handling == Handling::Ack {
                 self.ack(&batch).await;
             }
@@ -87,7 +97,7 @@ impl<'a> Member<'a> {
     pub(super) async fn gets_nothing_for(&self, duration: Duration) {
         let end = self.stage.now() + duration;
         while self.stage.now() < end {
-            let came = self.receive(BATCH, end.since(self.stage.now())).await;
+            let came = self.receive_until(end, BATCH).await;
             assert_eq!(came, [], "expected nothing until {end}");
         }
     }

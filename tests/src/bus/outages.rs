@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use expirer_core::{
     Error, ErrorKind, MessageId, ReceiveOptions, Rejection, Release, Result, Subject,
-    SubscribeOptions,
 };
 
 use super::member::{Member, receipts};
-use super::stage::{DEADLINE, LIMIT, MOMENT, SUBJECT, Stage, dead, group, number, numbered};
+use super::stage::{DEADLINE, LIMIT, MOMENT, SUBJECT, Stage, dead, number, numbered};
 use crate::harness::{BusHarness, Server};
 
 /// Long enough for a server to write down what it has confirmed as settled.
@@ -153,8 +152,7 @@ pub(super) async fn a_call_that_waits_outlives_a_cut(harness: &dyn BusHarness) {
 
 pub(super) async fn settling_through_a_cut_loses_nothing(harness: &dyn BusHarness) {
     let stage = Stage::open(harness).await;
-    let options = SubscribeOptions::new(group("a"), [SUBJECT, dead("a")]);
-    let member = stage.subscribe(options.with_ack_deadline(DEADLINE)).await;
+    let member = stage.join_for("a", &[SUBJECT, dead("a")], DEADLINE).await;
     stage.publish(0..6).await;
     let held = member.collect(0..6).await;
     server(harness).cut().await;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use expirer_core::{Release, Timestamp};
+use futures_lite::future::zip;
 
-use super::member::numbers;
-use super::stage::{COARSE, DEADLINE, MOMENT, QUIET, Stage, number};
+use super::stage::{COARSE, DEADLINE, LIMIT, MOMENT, QUIET, Stage, number};
 use crate::harness::BusHarness;
 
 pub(super) async fn it_comes_at_its_time_and_not_before(harness: &dyn BusHarness) {
@@ -90,12 +90,29 @@ pub(super) async fn it_comes_to_any_member(harness: &dyn BusHarness) {
     other.work_off(0..4).await;
 }
 
-pub(super) async fn it_does_not_hold_up_what_comes_after_it(harness: &dyn BusHarness) {
+pub(super) async fn it_wakes_a_member_that_waits(harness: &dyn BusHarness) {
+    let stage = Stage::open(harness).await;
+    let (one, other) = (stage.join("a").await, stage.join("a").await);
+    stage.publish(0..1).await;
+    let held = one.next().await;
+    let at = stage.now() + MOMENT * 2;
+    let releasing = async {
+        stage.pause(MOMENT).await;
+        one.release(&[held], at).await;
+    };
+    zip(other.next_at(at), releasing).await;
+}
+
+/// More than brokers let a group hold at a time, unless they are told to.
+pub(super) async fn many_that_are_put_off_hold_nothing_up(harness: &dyn BusHarness) {
+    const MANY: u32 = 3000;
     let stage = Stage::open(harness).await;
     let member = stage.join("a").await;
-    stage.publish(0..3).await;
-    let held = member.collect(0..3).await;
-    member.release(&held, stage.now() + Duration::from_secs(3600)).await;
-    stage.publish(3..6).await;
-    assert_eq!(numbers(&member.work_off(3..6).await), [3, 4, 5]);
+    stage.publish(0..MANY).await;
+    let held = member.collect(0..MANY).await;
+    for batch in held.chunks(256) {
+        member.release(batch, stage.now() + LIMIT * 4).await;
+    }
+    stage.publish(MANY..MANY + 5).await;
+    member.work_off(MANY..MANY + 5).await;
 }

@@ -33,6 +33,9 @@ pub(super) const QUIET: Duration = Duration::from_millis(400);
 /// A moment.
 pub(super) const MOMENT: Duration = Duration::from_millis(150);
 
+/// A short one.
+pub(super) const BREATH: Duration = Duration::from_millis(5);
+
 /// The place of a case.
 #[derive(Debug)]
 pub(super) struct Stage<'a> {
@@ -125,17 +128,21 @@ impl<'a> Stage<'a> {
     }
 
     pub(super) async fn join_on(&self, name: &str, subjects: &[Subject]) -> Member<'_> {
-        let options = SubscribeOptions::new(group(name), subjects);
-        self.subscribe(options.with_ack_deadline(LIMIT * 4)).await
+        self.join_for(name, subjects, LIMIT * 4).await
     }
 
     /// Joins a group with the short ack deadline.
     pub(super) async fn join_briefly(&self, name: &str) -> Member<'_> {
-        self.join_for(name, DEADLINE).await
+        self.join_for(name, &[SUBJECT], DEADLINE).await
     }
 
-    pub(super) async fn join_for(&self, name: &str, ack_deadline: Duration) -> Member<'_> {
-        let options = SubscribeOptions::new(group(name), [SUBJECT]);
+    pub(super) async fn join_for(
+        &self,
+        name: &str,
+        subjects: &[Subject],
+        ack_deadline: Duration,
+    ) -> Member<'_> {
+        let options = SubscribeOptions::new(group(name), subjects);
         self.subscribe(options.with_ack_deadline(ack_deadline)).await
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use expirer_core::Delivery;
 
 use super::member::{Member, numbers};
-use super::stage::{DEADLINE, QUIET, Stage, dead};
+use super::stage::{DEADLINE, QUIET, SUBJECT, Stage, dead};
 use crate::harness::BusHarness;
 
 /// Twice the short one: here a case does something while the second delivery is held.
@@ -21,7 +21,10 @@ struct Overtaken<'a> {
 
 impl<'a> Overtaken<'a> {
     async fn on(here: &'a Stage<'a>, there: &'a Stage<'a>) -> Self {
-        let (one, other) = (here.join_for("a", TURN).await, there.join_for("a", TURN).await);
+        let (one, other) = (
+            here.join_for("a", &[SUBJECT], TURN).await,
+            there.join_for("a", &[SUBJECT], TURN).await,
+        );
         there.publish(0..1).await;
         let (stale, held) = ([one.next().await], [other.next().await]);
         Self { one, stale, other, held }

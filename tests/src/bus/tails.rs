@@ -6,7 +6,7 @@ use std::time::Duration;
 use expirer_core::{Message, ReceiveOptions, Subject, Tail, TailBatch, Timestamp};
 use futures_lite::future::{poll_once, zip};
 
-use super::stage::{LIMIT, MOMENT, QUIET, SUBJECT, Stage, number, numbered};
+use super::stage::{BREATH, LIMIT, MOMENT, QUIET, SUBJECT, Stage, dead, number, numbered};
 use crate::harness::BusHarness;
 
 struct View<'a> {
@@ -24,13 +24,21 @@ impl<'a> View<'a> {
         self.stage.done("receive of a tail", self.tail.receive(options)).await
     }
 
+    async fn receive_until(&self, end: Timestamp) -> TailBatch {
+        let came = self.receive(256, end.since(self.stage.now())).await;
+        if came.messages.is_empty() {
+            self.stage.pause(BREATH).await;
+        }
+        came
+    }
+
     /// Receives this many messages, within the limit.
     async fn messages(&self, count: usize) -> Vec<Message> {
         let (mut messages, end) = (Vec::new(), self.stage.now() + LIMIT);
         while messages.len() < count {
             let now = self.stage.now();
             assert!(now < end, "expected {count} messages, came {messages:?}");
-            let batch = self.receive(256, end.since(now)).await;
+            let batch = self.receive_until(end).await;
             assert_eq!(batch.missed, 0, "expected none to be missed of {count}");
             messages.extend(batch.messages);
         }
@@ -71,6 +79,15 @@ pub(super) async fn it_follows_its_subjects_alone(harness: &dyn BusHarness) {
     let came = view.messages(1).await;
     assert_eq!((&came[0].subject, number(&came[0])), (&SUBJECT, 2));
     view.sees_nothing_for(QUIET).await;
+}
+
+pub(super) async fn it_sees_dead_letters(harness: &dyn BusHarness) {
+    let stage = Stage::open(harness).await;
+    let view = View::open(&stage, &[dead("a")]).await;
+    let member = stage.join("a").await;
+    stage.publish(0..1).await;
+    member.reject(&member.collect(0..1).await, "poison").await;
+    view.sees([0]).await;
 }
 
 pub(super) async fn it_shows_messages_whole(harness: &dyn BusHarness) {
@@ -149,7 +166,7 @@ pub(super) async fn a_slow_one_says_what_it_missed(harness: &dyn BusHarness) {
     member.work_off(0..5000).await;
     let (mut seen, mut missed, end) = (BTreeSet::new(), 0, stage.now() + LIMIT);
     while seen.len() as u64 + missed < 5000 && stage.now() < end {
-        let batch = view.receive(256, QUIET).await;
+        let batch = view.receive_until(end).await;
         missed += batch.missed;
         seen.extend(batch.messages.iter().map(number));
     }
