@@ -108,4 +108,5 @@ pub(crate) const CASES: &[Case<dyn BusHarness>] = cases![
     outages::a_cut_shows_as_an_error_and_passes [Server],
     outages::a_call_that_waits_outlives_a_cut [Server],
     outages::settling_through_a_cut_loses_nothing [Server],
+    outages::a_tail_sees_again_after_a_cut [Server],
 ];

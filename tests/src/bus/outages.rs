@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use expirer_core::{
-    Error, ErrorKind, MessageId, ReceiveOptions, Rejection, Release, Result, Subject,
+    Error, ErrorKind, MessageId, ReceiveOptions, Rejection, Release, Result, Subject, Tail,
 };
 
 use super::member::{Member, receipts};
@@ -166,4 +166,32 @@ pub(super) async fn settling_through_a_cut_loses_nothing(harness: &dyn BusHarnes
     server(harness).mend().await;
     // What failed may have been done all the same: then it comes as a dead letter.
     work_off_stubbornly(member, 0..6).await;
+}
+
+pub(super) async fn a_tail_sees_again_after_a_cut(harness: &dyn BusHarness) {
+    let stage = Stage::open(harness).await;
+    let mut tail = stage.done("tail", stage.bus.tail(&[SUBJECT])).await;
+    server(harness).cut().await;
+    stage.pause(MOMENT).await;
+    server(harness).mend().await;
+    let end = stage.now() + LIMIT;
+    for number in 0.. {
+        publish_stubbornly(&stage, &SUBJECT, number..number + 1).await;
+        match see_some(&stage, &mut tail).await {
+            Ok(true) => return,
+            Ok(false) => (),
+            Err(error) => assert_is_outage(&error),
+        }
+        assert!(stage.now() < end, "expected the tail to see something by {end}");
+        stage.pause(MOMENT).await;
+    }
+}
+
+async fn see_some(stage: &Stage<'_>, tail: &mut Box<dyn Tail>) -> Result<bool> {
+    let options = ReceiveOptions::new(256).with_wait(MOMENT);
+    let came = stage.call("receive of a tail", tail.receive(options)).await;
+    if came.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed) {
+        *tail = stage.call("tail", stage.bus.tail(&[SUBJECT])).await?;
+    }
+    Ok(!came?.messages.is_empty())
 }
