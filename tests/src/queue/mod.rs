@@ -1,8 +1,116 @@
-//! The cases.
+//! The cases for a delay queue.
 
-mod basics;
+mod awaiting;
+mod bounds;
+mod changes;
+mod dropped;
+mod due;
+mod ids;
+mod leases;
+mod outages;
+mod settling;
+mod stage;
+mod stats;
+mod waiting;
 
 use crate::harness::QueueHarness;
 use crate::suite::{Case, cases};
 
-pub(crate) const CASES: &[Case<dyn QueueHarness>] = cases![basics::an_empty_batch_does_nothing,];
+pub(crate) const CASES: &[Case<dyn QueueHarness>] = cases![
+    due::each_timer_comes_when_it_is_due,
+    due::a_look_before_the_due_time_finds_nothing,
+    due::a_due_timer_comes_without_any_other_call,
+    due::a_timer_that_is_past_due_comes_at_once,
+    due::a_timer_of_the_first_millisecond_there_is_comes_at_once,
+    due::a_timer_of_the_last_millisecond_there_is_waits,
+    due::timers_far_ahead_wait_for_their_time,
+    waiting::a_lease_that_finds_nothing_ends_with_its_wait,
+    waiting::a_lease_on_an_empty_queue_ends_with_its_wait,
+    waiting::a_lease_without_a_wait_returns_at_once,
+    waiting::a_waiting_lease_wakes_for_an_earlier_timer,
+    waiting::a_waiting_lease_wakes_for_a_timer_that_is_due,
+    waiting::a_waiting_lease_wakes_for_a_timer_brought_forward,
+    waiting::a_waiting_lease_wakes_for_what_is_released,
+    waiting::a_waiting_lease_wakes_when_another_runs_out,
+    waiting::every_waiting_lease_is_woken,
+    leases::nobody_else_gets_a_timer_while_its_lease_runs,
+    leases::a_lease_that_runs_out_makes_its_timer_visible_again,
+    leases::an_ack_after_the_lease_does_nothing [Fenced],
+    leases::a_late_ack_leaves_the_new_holder_alone [Fenced],
+    leases::a_late_release_leaves_the_new_holder_alone [Fenced],
+    leases::the_longest_lease_ends_too,
+    leases::a_lease_of_no_length_loses_nothing,
+    leases::what_one_handle_schedules_another_leases,
+    leases::no_two_workers_hold_the_same_timer,
+    settling::an_acked_timer_never_comes_again,
+    settling::an_ack_removes_what_it_names_alone,
+    settling::a_second_ack_is_no_error,
+    settling::an_unknown_receipt_is_no_error,
+    settling::a_released_timer_comes_at_the_time_it_was_released_to,
+    settling::a_timer_released_beyond_its_lease_keeps_its_time,
+    settling::a_timer_released_to_the_past_comes_at_once,
+    settling::a_timer_released_for_ever_waits,
+    settling::each_timer_of_a_batch_is_released_to_its_own_time,
+    settling::attempts_never_fall,
+    settling::after_an_ack_the_same_timer_can_be_scheduled_again,
+    settling::after_an_ack_a_release_does_nothing [Fenced],
+    settling::after_a_release_the_receipt_is_stale [Fenced],
+    settling::stale_receipts_among_live_ones_do_nothing [Fenced],
+    changes::a_cancelled_timer_never_comes [ExactCancel],
+    changes::a_leased_timer_can_be_cancelled [ExactCancel],
+    changes::a_cancelled_lease_cannot_be_released [ExactCancel, Fenced],
+    changes::a_timer_whose_lease_ran_out_can_be_cancelled [ExactCancel],
+    changes::a_released_timer_can_be_cancelled [ExactCancel],
+    changes::cancelling_what_is_not_there_is_no_error,
+    changes::a_cancel_removes_what_it_names_alone [ExactCancel],
+    changes::a_cancelled_timer_can_be_scheduled_again,
+    changes::a_timer_brought_forward_comes_at_its_new_time,
+    changes::a_timer_brought_forward_comes_once [ExactCancel],
+    changes::a_timer_brought_into_the_past_comes_at_once,
+    changes::a_timer_put_off_comes_at_its_new_time,
+    changes::a_timer_put_off_does_not_come_at_its_old_time [ExactCancel],
+    changes::a_timer_moved_there_and_back_comes_at_its_first_time [ExactCancel],
+    changes::a_leased_timer_can_be_rescheduled,
+    changes::rescheduling_makes_a_lease_stale [ExactCancel, Fenced],
+    changes::the_same_due_time_again_changes_no_lease [ExactCancel],
+    changes::the_same_due_time_again_changes_no_release [ExactCancel],
+    changes::a_timer_scheduled_twice_comes,
+    changes::a_timer_scheduled_twice_comes_once [ExactCancel],
+    changes::the_last_entry_for_an_id_counts [ExactCancel],
+    bounds::an_empty_batch_does_nothing,
+    bounds::a_batch_is_ordered_by_due_time,
+    bounds::what_comes_back_is_ordered_by_due_time_too,
+    bounds::no_batch_is_larger_than_asked_for,
+    bounds::a_maximum_of_zero_is_taken_as_one,
+    bounds::the_largest_maximum_is_accepted,
+    bounds::a_small_batch_leaves_the_others_visible,
+    bounds::a_crowd_due_in_one_millisecond_comes_in_batches,
+    bounds::a_crowd_can_be_scheduled_in_one_call,
+    bounds::a_crowd_can_be_cancelled_in_one_call [ExactCancel],
+    ids::every_printable_character_comes_back,
+    ids::every_script_comes_back,
+    ids::the_longest_id_comes_back,
+    ids::ids_that_look_alike_are_different_timers,
+    ids::cancelling_an_id_leaves_what_looks_like_it [ExactCancel],
+    ids::moving_an_id_leaves_what_looks_like_it,
+    dropped::a_dropped_schedule_is_finished_by_a_repeat,
+    dropped::a_dropped_schedule_is_never_early,
+    dropped::a_dropped_cancel_is_finished_by_a_repeat [ExactCancel],
+    dropped::a_dropped_ack_is_finished_by_a_repeat,
+    dropped::a_dropped_release_is_finished_by_a_repeat,
+    dropped::a_dropped_lease_loses_nothing_beyond_its_lease,
+    dropped::a_dropped_lease_that_waited_loses_nothing,
+    stats::stats_count_what_waits_and_what_is_leased,
+    stats::stats_of_an_empty_queue_are_nothing,
+    stats::nothing_becomes_visible_before_stats_say,
+    outages::pending_timers_survive_a_restart [Durable, Server],
+    outages::a_new_handle_finds_what_a_restart_left [Durable, Server],
+    outages::leased_timers_survive_a_restart [Durable, Server],
+    outages::a_released_timer_keeps_its_time_through_a_restart [Durable, Server],
+    outages::a_timer_put_off_stays_so_through_a_restart [Durable, ExactCancel, Server],
+    outages::a_cancelled_timer_stays_so_through_a_restart [Durable, ExactCancel, Server],
+    outages::calls_fail_while_the_server_is_cut_off [Server],
+    outages::a_lease_while_the_server_is_cut_off_fails_or_ends_empty [Server],
+    outages::a_lease_that_waits_through_a_cut_recovers [Server],
+    outages::what_becomes_due_during_a_cut_comes_after_it [Server],
+];
