@@ -50,7 +50,7 @@ impl Doubt {
 /// Whether a batch gives a timer another due time, and then the one that it had.
 fn moves_back(timers: &[Timer], id: &OrderId, due: Timestamp) -> bool {
     let mut dues = timers.iter().filter(|timer| timer.id == *id).map(|timer| timer.due);
-    dues.clone().last() == Some(due) && dues.any(|other| other != due)
+    dues.clone().next_back() == Some(due) && dues.any(|other| other != due)
 }
 
 /// What becomes of a held timer.

@@ -5,9 +5,11 @@
 
 mod believed;
 mod driver;
+mod lease;
 mod step;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
@@ -29,8 +31,7 @@ pub fn check(place: &dyn Fn() -> Arc<dyn QueueHarness>) -> Result<(), String> {
     let (config, seed) = config(is_virtual);
     let mut runner = TestRunner::new(config);
     let tried = runner.run(&steps(is_virtual), |(_, steps, seen)| {
-        let count =
-            || seen.as_ref().map(|seen| seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+        let count = || seen.as_ref().map(|seen| seen.fetch_add(1, Ordering::SeqCst));
         try_one(&*place(), &steps, &count).map_err(TestCaseError::fail)
     });
     tried.map_err(|error| format!("{error}\nPROPTEST_RNG_SEED={seed} tries the same again"))
