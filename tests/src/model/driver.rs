@@ -3,11 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use expirer_core::{
-    DelayQueue, Lease, LeaseOptions, OrderId, QueueCapabilities, Receipt, Release, Timer,
-    Timestamp, queue,
-};
-use futures_lite::future;
+use expirer_core::{DelayQueue, OrderId, QueueCapabilities, Receipt, Release, Timer, Timestamp};
 
 use super::believed::{Believed, Settle, Span};
 use super::step::{Ask, Due, NAMES, Step, Until};
@@ -53,7 +49,7 @@ impl<'a> Driver<'a> {
     pub(super) async fn drive(
         harness: &'a dyn QueueHarness,
         steps: &[Step],
-        count: &(dyn Fn() -> Option<usize> + Sync),
+        count: &(dyn Fn() + Sync),
     ) -> Result<(), String> {
         let mut driver = Self::open(harness).await.map_err(|error| error.to_string())?;
         for (n, step) in steps.iter().enumerate() {
