@@ -209,8 +209,8 @@ impl<'a> Driver<'a> {
         let deadline = self.now() + STATS_PATIENCE;
         loop {
             let (stats, _) = self.call(self.queue().stats()).await?;
-            let next = self.believed.next().filter(|_| self.hazy_until <= self.now());
-            let is_late = next.is_some_and(|(_, by)| stats.next_visible.is_some_and(|at| at > by));
+            let next = self.believed.next().map(|(_, by)| by.max(self.hazy_until));
+            let is_late = next.is_some_and(|by| stats.next_visible.is_some_and(|at| at > by));
             if self.believed.fits(stats) && !is_late {
                 return Ok(());
             }

@@ -48,9 +48,8 @@ impl Driver<'_> {
 
     /// When a lease that waits must have been answered.
     fn answer_by(&self, begin: Timestamp, wait: Duration) -> Timestamp {
-        let next = self.believed.next().map(|(_, by)| (by + self.lag()).max(begin));
-        let next = next.filter(|next| *next >= self.hazy_until);
-        next.map_or(begin + wait, |next| next.min(begin + wait)) + self.late()
+        let next = self.believed.next().map(|(_, by)| (by + self.lag()).max(self.hazy_until));
+        next.map_or(begin + wait, |next| next.clamp(begin, begin + wait)) + self.late()
     }
 
     fn take(&mut self, leases: &[Lease], ask: Ask, span: Span) -> Result<(), String> {

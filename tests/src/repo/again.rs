@@ -68,7 +68,18 @@ pub(super) async fn only_a_change_brings_it_back(harness: &dyn RepoHarness) {
     }
     let record = stage.load("o1").await.expect("is there");
     assert_eq!(record.revision, revision, "being returned is no change");
-    assert_eq!(stage.overdue(before, again_at, 10).await, [""; 0]);
+    assert_eq!(stage.overdue(again_at - MILLI, again_at, 10).await, [""; 0]);
+}
+
+pub(super) async fn a_conflict_hides_nothing(harness: &dyn RepoHarness) {
+    let stage = Stage::on(harness).await;
+    let due = stage.now() - MINUTE;
+    let old = stage.put(new("o1", open(due))).await;
+    stage.put(next("o1", old, open(due))).await;
+    for state in [cancelled(due), open(due + MINUTE * 9)] {
+        assert_eq!(stage.commit(&[next("o1", old, state)]).await, [Outcome::Conflict]);
+    }
+    assert_eq!(stage.overdue(due + MILLI, stage.now(), 10).await, ["o1"]);
 }
 
 pub(super) async fn what_has_ended_in_between_does_not_come_again(harness: &dyn RepoHarness) {

@@ -50,6 +50,7 @@ pub(crate) const CASES: &[Case<dyn RepoHarness>] = cases![
     again::again_at_may_be_past,
     again::a_change_brings_it_back_at_its_own_time,
     again::only_a_change_brings_it_back,
+    again::a_conflict_hides_nothing,
     again::what_has_ended_in_between_does_not_come_again,
     again::the_stuck_hide_no_others,
     again::two_handles_do_not_get_the_same,
