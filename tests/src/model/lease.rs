@@ -9,15 +9,17 @@ use super::believed::Span;
 use super::driver::{Driver, Held, PAUSE};
 use super::step::Ask;
 
+/// More leases in a row than it can take to get everything, or to wait for it.
+const ROUNDS_MAX: usize = 10_000;
+
 impl Driver<'_> {
     /// Leases until there is no more, or as many as asked for came at once; gives how many came.
     pub(super) async fn lease_all(&mut self, ask: Ask) -> Result<usize, String> {
         let max = ask.max.max(1);
-        let mut total = 0;
         let (mut taken, mut looked_at) = self.lease(ask).await?;
+        let mut total = taken;
         let deadline = self.now() + self.late();
-        loop {
-            total += taken;
+        for _ in 0..ROUNDS_MAX {
             let missing = if taken == 0 { self.missing(looked_at) } else { None };
             match missing {
                 _ if taken == max => return Ok(total),
@@ -27,7 +29,9 @@ impl Driver<'_> {
                 None => {}
             }
             (taken, looked_at) = self.lease(Ask { wait: Duration::ZERO, ..ask }).await?;
+            total += taken;
         }
+        Err(format!("there is no end to what comes: {total} leases"))
     }
 
     /// Leases once; gives how many came, and when the last look at the queue was at the earliest.
