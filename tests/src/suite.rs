@@ -9,6 +9,7 @@ use expirer_core::{BusCapabilities, QueueCapabilities, RepoCapabilities};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::harness::{BoxFuture, BusHarness, Harness, QueueHarness, RepoHarness, Time};
+use crate::sim::{self, Build};
 use crate::{bus, model, queue, repo};
 
 /// What a case needs of a backend; where the backend's capabilities lack it, the case is skipped,
@@ -208,6 +209,23 @@ impl Suite {
             |harness| Has::repo(open(harness, harness.repo()).capabilities(), harness),
             |harness| harness,
         );
+        self
+    }
+
+    /// The [simulation](crate::sim), and every [planted mistake](crate::planted).
+    ///
+    /// It runs 2,000 seeds, or those that the environment variable `EXPIRER_SIM_SEEDS` names:
+    /// `5000` for the first 5,000, `17..18` for the seed 17 alone.
+    ///
+    /// # Panics
+    /// If that variable is no number and no range.
+    pub fn simulation(mut self, name: &str, build: Build) -> Self {
+        for (trial, test) in sim::trials(build) {
+            self.add((name, "simulation"), &trial, move || {
+                test()?;
+                Ok(Completion::Completed)
+            });
+        }
         self
     }
 

@@ -25,6 +25,7 @@ mod bus;
 mod consumer;
 mod queue;
 mod repo;
+mod suspended;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
@@ -36,6 +37,8 @@ use expirer_core::{
 };
 use fastrand::Rng;
 use futures_lite::future::yield_now;
+
+pub use self::suspended::Suspended;
 
 /// Which of the three backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -79,6 +79,18 @@ impl Mistake {
         Self::NoReconciler,
     ];
 
+    /// Within so many seeds, from zero on, the simulation has to find it: several times as many as
+    /// it takes on the backends in memory.
+    #[must_use]
+    pub const fn seeds_max(self) -> u64 {
+        match self {
+            // It takes a lease that runs out while its holder stands still, a new holder, and then
+            // an ack.
+            Self::ReceiptNeverStale => 2000,
+            _ => 200,
+        }
+    }
+
     /// Plants it in the backends themselves.
     pub(crate) fn in_backends(
         self,

@@ -7,9 +7,9 @@
 //! that were confirmed and are lost, outages, crashes at any await point, replicas that stand
 //! still and go on, clocks that are off and are set. Then there is peace, and all has to settle.
 //!
-//! The [`watch`](self) judges every effect as it happens: each lease against the timer machine,
-//! each commit against the order's, each announcement against what its record owes, the watermark
-//! against what is settled, every batch against its bound. In the end each order, each payment,
+//! Every effect is judged as it happens: each lease against the timer machine, each commit against
+//! the order's, each announcement against what its record owes, the watermark against what is
+//! settled, every batch against its bound. In the end each order, each payment,
 //! each answer and each dead letter is accounted for.
 //!
 //! The same seed is the same run: [`Run::hash`] is over everything that happened.
@@ -22,6 +22,7 @@ mod requests;
 mod script;
 mod stage;
 mod tally;
+mod trials;
 mod watch;
 
 use std::fmt;
@@ -34,6 +35,7 @@ use self::stage::Stage;
 use crate::planted::Mistake;
 
 pub use self::tally::Tally;
+pub(crate) use self::trials::trials;
 
 /// What a simulation runs on.
 #[derive(Clone, Debug)]

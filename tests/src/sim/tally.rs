@@ -89,6 +89,21 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// What has not happened at all.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        macro_rules! look {
+            ($($count:ident),+) => {
+                $(if self.$count == 0 { missing.push(stringify!($count)); })+
+            };
+        }
+        each!(look);
+        missing
+    }
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         macro_rules! show {

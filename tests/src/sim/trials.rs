@@ -1,0 +1,110 @@
+//! The simulation as tests: seeds in parts, one run twice, and every planted mistake.
+
+use std::ops::Range;
+
+use super::{Build, Run, Simulation, Tally};
+use crate::planted::Mistake;
+
+/// How many seeds are run if nobody says otherwise.
+const SEEDS: u64 = 2000;
+/// The seeds of one test: enough for everything that can happen to happen.
+const PART: u64 = 500;
+/// Names the seeds to run.
+const SEEDS_VARIABLE: &str = "EXPIRER_SIM_SEEDS";
+/// How much of a trace is shown with a failure.
+const TRACE_LINES_MAX: usize = 60;
+
+/// A test, and its name.
+type Trial = (String, Box<dyn FnOnce() -> Result<(), String> + Send>);
+
+pub(crate) fn trials(build: Build) -> Vec<Trial> {
+    let simulation = Simulation::new(build);
+    let (seeds, is_whole) = seeds(std::env::var(SEEDS_VARIABLE).ok().as_deref());
+    let mut trials: Vec<Trial> = parts(&seeds)
+        .map(|part| {
+            let name = format!("seeds::{}_to_{}", part.start, part.end - 1);
+            let is_whole = is_whole && part.end - part.start >= PART;
+            named(name, move || all_sound(&simulation, part, is_whole))
+        })
+        .collect();
+    trials.push(named("a_seed_is_a_run".to_owned(), move || a_seed_is_a_run(&simulation)));
+    trials.extend(
+        Mistake::ALL
+            .map(|mistake| named(format!("finds::{mistake:?}"), move || is_found(build, mistake))),
+    );
+    trials
+}
+
+fn named(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
+    (name, Box::new(test))
+}
+
+/// The seeds to run, and whether they are enough to ask what has happened in them.
+fn seeds(variable: Option<&str>) -> (Range<u64>, bool) {
+    let number = |text: &str| {
+        text.trim().parse::<u64>().unwrap_or_else(|_| {
+            panic!("{SEEDS_VARIABLE} is {variable:?}; write a number or a range such as 17..18")
+        })
+    };
+    match variable.map(|text| (text, text.split_once(".."))) {
+        None => (0..SEEDS, true),
+        Some((count, None)) => (0..number(count), true),
+        Some((_, Some((from, to)))) => (number(from)..number(to), false),
+    }
+}
+
+fn parts(seeds: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+    let (start, end) = (seeds.start, seeds.end);
+    (start..end).step_by(PART as usize).map(move |from| from..end.min(from + PART))
+}
+
+fn all_sound(simulation: &Simulation, seeds: Range<u64>, is_whole: bool) -> Result<(), String> {
+    let mut tally = Tally::default();
+    for seed in seeds {
+        let run = simulation.run(seed);
+        if !run.is_sound() {
+            return Err(report(&simulation.trace(seed)));
+        }
+        tally.add(&run.tally);
+    }
+    match tally.missing() {
+        missing if is_whole && !missing.is_empty() => {
+            Err(format!("it proves nothing: no {}\n{tally}", missing.join(", no ")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What was broken, how to see it again, and what came before it.
+fn report(run: &Run) -> String {
+    let Run { seed, trace, .. } = run;
+    let last = &trace[trace.len().saturating_sub(TRACE_LINES_MAX)..];
+    let next = seed + 1;
+    format!(
+        "{run}\nthe end of its trace:\n{}\nto replay it, set {SEEDS_VARIABLE}={seed}..{next}",
+        last.join("\n")
+    )
+}
+
+/// The same seed is the same run to the last step, and another seed another.
+fn a_seed_is_a_run(simulation: &Simulation) -> Result<(), String> {
+    for seed in 0..20 {
+        let (first, second) = (simulation.run(seed), simulation.run(seed));
+        if (first.hash, first.tally) != (second.hash, second.tally) {
+            return Err(format!("seed {seed} is not the same run twice"));
+        }
+        if first.hash == simulation.run(seed + 1).hash {
+            return Err(format!("seeds {seed} and {} are the same run", seed + 1));
+        }
+    }
+    Ok(())
+}
+
+fn is_found(build: Build, mistake: Mistake) -> Result<(), String> {
+    let simulation = Simulation::new(build).with_mistake(mistake);
+    let seeds_max = mistake.seeds_max();
+    match (0..seeds_max).any(|seed| !simulation.run(seed).is_sound()) {
+        true => Ok(()),
+        false => Err(format!("{mistake:?} was not found in {seeds_max} seeds")),
+    }
+}
