@@ -1,9 +1,9 @@
-//! A toy: a [`DelayQueue`] over a map, to show what it takes to write one and to prove it.
+//! A toy: a [`DelayQueue`] over a [`BTreeMap`], to show what it takes to write one and to prove it.
 //!
-//! It is right, and slow: every lease looks at every timer, and whoever waits looks again every
-//! [`POLL`]. Nothing outlives the process. `tests/conformance.rs` runs the whole suite on it.
+//! It is right, and plain: one lock, one map by id, one set by time, and whoever waits looks again
+//! every [`POLL`]. Nothing outlives the process. `tests/conformance.rs` runs the whole suite on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,11 @@ pub struct ToyQueue {
 #[derive(Debug, Default)]
 struct Timers {
     by_id: BTreeMap<OrderId, Entry>,
-    leases: u64,
+    /// By when they are visible: each timer once.
+    by_time: BTreeSet<(Timestamp, OrderId)>,
+    /// Which timer a lease is on.
+    leases: BTreeMap<u64, OrderId>,
+    next_lease: u64,
 }
 
 #[derive(Debug)]
@@ -38,16 +42,6 @@ struct Entry {
     /// The number of the lease that holds it, unless that has run out.
     lease: Option<u64>,
     attempts: u32,
-}
-
-impl Entry {
-    const fn new(due: Timestamp) -> Self {
-        Self { due, visible_at: due, lease: None, attempts: 0 }
-    }
-
-    fn is_held_by(&self, receipt: Receipt, now: Timestamp) -> bool {
-        self.lease == Some(receipt.token()) && now < self.visible_at
-    }
 }
 
 impl ToyQueue {
@@ -63,38 +57,72 @@ impl ToyQueue {
 }
 
 impl Timers {
-    fn schedule(&mut self, timer: &Timer) {
-        if self.by_id.get(&timer.id).is_none_or(|entry| entry.due != timer.due) {
-            self.by_id.insert(timer.id.clone(), Entry::new(timer.due));
+    fn schedule(&mut self, Timer { id, due }: &Timer) {
+        if self.by_id.get(id).is_some_and(|entry| entry.due == *due) {
+            return;
+        }
+        self.remove(id);
+        let entry = Entry { due: *due, visible_at: *due, lease: None, attempts: 0 };
+        self.by_time.insert((*due, id.clone()));
+        self.by_id.insert(id.clone(), entry);
+    }
+
+    fn remove(&mut self, id: &OrderId) {
+        if let Some(entry) = self.by_id.remove(id) {
+            self.by_time.remove(&(entry.visible_at, id.clone()));
+            entry.lease.and_then(|lease| self.leases.remove(&lease));
         }
     }
 
     fn lease(&mut self, max: usize, now: Timestamp, until: Timestamp) -> Vec<Lease> {
-        let visible = self.by_id.iter_mut().filter(|(_, entry)| entry.visible_at <= now);
-        let mut visible: Vec<_> = visible.collect();
-        visible.sort_by_key(|(_, entry)| entry.due);
-        let mut leases = Vec::new();
-        for (id, entry) in visible.into_iter().take(max.max(1)) {
-            self.leases += 1;
-            entry.lease = Some(self.leases);
-            entry.visible_at = until;
-            entry.attempts = entry.attempts.saturating_add(1);
-            let receipt = Receipt::new(0, self.leases);
-            let timer = Timer::new(id.clone(), entry.due);
-            leases.push(Lease::new(timer, receipt).with_attempt(entry.attempts));
-        }
+        let visible = self.by_time.iter().take_while(|(at, _)| *at <= now).take(max.max(1));
+        let ids: Vec<OrderId> = visible.map(|(_, id)| id.clone()).collect();
+        let mut leases: Vec<Lease> =
+            ids.iter().filter_map(|id| self.lease_one(id, until)).collect();
+        leases.sort_by_key(|lease| lease.timer.due);
         leases
     }
 
-    fn ack(&mut self, receipt: Receipt, now: Timestamp) {
-        self.by_id.retain(|_, entry| !entry.is_held_by(receipt, now));
+    fn lease_one(&mut self, id: &OrderId, until: Timestamp) -> Option<Lease> {
+        self.next_lease += 1;
+        let lease = self.next_lease;
+        let entry = self.move_to(id, until)?;
+        let earlier = entry.lease.replace(lease);
+        entry.attempts = entry.attempts.saturating_add(1);
+        let timer = Timer::new(id.clone(), entry.due);
+        let leased = Lease::new(timer, Receipt::new(0, lease)).with_attempt(entry.attempts);
+        earlier.and_then(|earlier| self.leases.remove(&earlier));
+        self.leases.insert(lease, id.clone());
+        Some(leased)
     }
 
-    fn release(&mut self, release: Release, now: Timestamp) {
-        let mut entries = self.by_id.values_mut();
-        if let Some(entry) = entries.find(|entry| entry.is_held_by(release.receipt, now)) {
-            entry.lease = None;
-            entry.visible_at = release.at.max(entry.due);
+    fn move_to(&mut self, id: &OrderId, at: Timestamp) -> Option<&mut Entry> {
+        let entry = self.by_id.get_mut(id)?;
+        self.by_time.remove(&(entry.visible_at, id.clone()));
+        entry.visible_at = at;
+        self.by_time.insert((at, id.clone()));
+        Some(entry)
+    }
+
+    /// The timer that a receipt holds; none if its lease has run out.
+    fn held_by(&self, receipt: Receipt, now: Timestamp) -> Option<(OrderId, Timestamp)> {
+        let id = self.leases.get(&receipt.token())?;
+        let entry = self.by_id.get(id)?;
+        (now < entry.visible_at).then(|| (id.clone(), entry.due))
+    }
+
+    fn ack(&mut self, receipt: Receipt, now: Timestamp) {
+        if let Some((id, _)) = self.held_by(receipt, now) {
+            self.remove(&id);
+        }
+    }
+
+    fn release(&mut self, Release { receipt, at }: Release, now: Timestamp) {
+        if let Some((id, due)) = self.held_by(receipt, now) {
+            self.leases.remove(&receipt.token());
+            if let Some(entry) = self.move_to(&id, at.max(due)) {
+                entry.lease = None;
+            }
         }
     }
 
@@ -104,7 +132,7 @@ impl Timers {
         let mut stats = QueueStats::default();
         stats.pending = self.by_id.len() as u64 - leased;
         stats.leased = leased;
-        stats.next_visible = self.by_id.values().map(|entry| entry.visible_at).min();
+        stats.next_visible = self.by_time.first().map(|(at, _)| *at);
         stats
     }
 }
@@ -119,9 +147,7 @@ impl DelayQueue for ToyQueue {
 
     async fn cancel(&self, ids: &[OrderId]) -> Result<()> {
         let mut timers = self.timers();
-        for id in ids {
-            timers.by_id.remove(id);
-        }
+        ids.iter().for_each(|id| timers.remove(id));
         Ok(())
     }
 

@@ -92,6 +92,7 @@ impl EventBus for WatchedBus {
 
     async fn progress(&self, group: &Group, subject: &Subject) -> Result<Progress> {
         let progress = self.inner.progress(group, subject).await?;
+        self.watch.trace(&self.actor, format_args!("progress {group} {subject} {progress:?}"));
         let is_payments = (group, subject) == (&Group::ORDERS_SERVICE, &Subject::PaymentCreated);
         if let Some(worked_off) = progress.worked_off.filter(|_| is_payments) {
             let verdict = self.watch.truth().payments.watermark(worked_off);

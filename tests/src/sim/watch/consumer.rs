@@ -29,7 +29,7 @@ impl WatchedConsumer {
         let subject = &message.subject;
         self.watch.trace(&self.actor, format_args!("take {subject} {text} {attempt} {receipt:?}"));
         if let Some(Ok(Event::ExpirationComplete(due))) = Event::decode(subject, &message.payload) {
-            self.watch.truth().waits.hear(&self.actor, &due.order_id);
+            self.watch.truth().waits.hear(&self.actor, &due.order_id, self.watch.now());
         }
         if let (Subject::PaymentCreated, Some(id)) = (subject, &message.id) {
             let mut payments = self.payments.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,7 +24,7 @@ impl WatchedRepo {
             return watch.trace(actor, format_args!("conflict {}", change.id));
         };
         let mut truth = watch.truth();
-        if truth.waits.is_over(actor, &change.id) {
+        if truth.waits.is_over(actor, &change.id, watch.now()) {
             truth.orders.waits_over.insert(change.id.clone());
         }
         let verdict = truth.orders.commit(actor, change, revision, &watch.faults, watch.now());
