@@ -24,13 +24,15 @@ pub trait EventBus: Debug + Send + Sync + 'static {
     async fn publish(&self, messages: &[Message]) -> Result<()>;
 
     /// Joins a group on some subjects, and creates it where it is new: it then sees every
-    /// message from the oldest retained one on. Members of a group compete; groups do not.
+    /// message from the oldest retained one on (see [`BusCapabilities::retains`]). Members of a
+    /// group compete; groups do not.
     async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Consumer>>;
 
     /// Follows some subjects live: from now on, no acks, nothing left behind, lossy when slow.
     async fn tail(&self, subjects: &[Subject]) -> Result<Box<dyn Tail>>;
 
-    /// How far a group has come on a subject.
+    /// How far a group has come on a subject. The counts may be a little behind; the watermark
+    /// may be behind too, and is never ahead.
     async fn progress(&self, group: &Group, subject: &Subject) -> Result<Progress>;
 
     /// What this backend can and cannot do.
@@ -52,7 +54,8 @@ pub trait Consumer: Debug + Send + Sync + 'static {
     /// Settles deliveries: the group is done with them. Stale and unknown receipts are `Ok`.
     async fn ack(&self, receipts: &[Receipt]) -> Result<()>;
 
-    /// Gives deliveries back, to come again at the given times. Stale and unknown ones are `Ok`.
+    /// Gives deliveries back, to come again at the given times, by the caller's clock (see
+    /// [`Release::at`]). Stale and unknown ones are `Ok`.
     async fn release(&self, releases: &[Release]) -> Result<()>;
 
     /// Moves poison to the dead letters of the group ([`Subject::Dead`]) with its reason, subject
@@ -240,12 +243,22 @@ pub struct BusCapabilities {
     pub fenced: bool,
     /// Messages carry headers.
     pub headers: bool,
+    /// A group that is created later sees what was published before it, as far as that is kept.
+    /// Without it, a group has to be there before the first message that it shall see.
+    pub retains: bool,
 }
 
 impl BusCapabilities {
     /// A bus that promises nothing; for backends to build on.
     #[must_use]
     pub const fn new(backend: &'static str) -> Self {
-        Self { backend, durable: false, watermark: false, fenced: false, headers: false }
+        Self {
+            backend,
+            durable: false,
+            watermark: false,
+            fenced: false,
+            headers: false,
+            retains: false,
+        }
     }
 }

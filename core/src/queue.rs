@@ -30,7 +30,9 @@ pub const LEASE_MAX: Duration = Duration::from_secs(3600);
 pub trait DelayQueue: Debug + Send + Sync + 'static {
     /// Stores timers, one per order: another due time replaces the stored one (a lease on it
     /// becomes stale), the same due time changes nothing, a lease included. Any due time is
-    /// accepted; one in the past is due at once. Within a batch, the last entry for an id wins.
+    /// accepted; one in the past is due at once. Due times are by the queue's clock. Within a batch,
+    /// the last entry for an id wins; whether a lease outlives a batch that changes its timer's due
+    /// time and changes it back is up to the backend.
     ///
     /// *Guarantee*: on `Ok`, as durable as [`capabilities`](Self::capabilities) says.
     /// *Dropped*: each timer is stored or not, possibly later; repeat the call.
@@ -54,8 +56,8 @@ pub trait DelayQueue: Debug + Send + Sync + 'static {
     /// does nothing.
     async fn ack(&self, receipts: &[Receipt]) -> Result<()>;
 
-    /// Gives leased timers back, to become visible at the given times (at once, if that is past).
-    /// The due time stays. A stale or unknown receipt is `Ok` and does nothing.
+    /// Gives leased timers back, to become visible at the given times by the caller's clock (at
+    /// once, if that is past; see [`Release::at`]). The due time stays. A stale or unknown receipt is `Ok` and does nothing.
     async fn release(&self, releases: &[Release]) -> Result<()>;
 
     /// Counts, possibly a little behind.
@@ -159,7 +161,9 @@ impl Receipt {
 pub struct Release {
     /// What to give back.
     pub receipt: Receipt,
-    /// When it becomes visible again.
+    /// When it becomes visible again, by the clock of whoever gives it back. A backend that goes by
+    /// another clock carries over how far away that is: else clocks that differ by more than the
+    /// delay make what was put off come back at once, again and again.
     pub at: Timestamp,
 }
 

@@ -24,6 +24,8 @@ pub enum Need {
     Fenced,
     /// Messages carry headers.
     Headers,
+    /// A group that is created later sees what was published before it.
+    Retains,
     /// A server that can be cut off.
     Server,
     /// The bus knows until when a group has worked off a subject.
@@ -37,6 +39,7 @@ impl fmt::Display for Need {
             Self::ExactCancel => "it does not cancel exactly",
             Self::Fenced => "it does not fence stale receipts",
             Self::Headers => "its messages have no headers",
+            Self::Retains => "it keeps no message for a group to come",
             Self::Server => "it has no server",
             Self::Watermark => "it has no watermark",
         })
@@ -51,6 +54,7 @@ pub(crate) struct Has {
     exact_cancel: bool,
     fenced: bool,
     headers: bool,
+    retains: bool,
     server: bool,
     watermark: bool,
 }
@@ -62,6 +66,7 @@ impl Has {
             Need::ExactCancel => self.exact_cancel,
             Need::Fenced => self.fenced,
             Need::Headers => self.headers,
+            Need::Retains => self.retains,
             Need::Server => self.server,
             Need::Watermark => self.watermark,
         }
@@ -74,9 +79,10 @@ impl Has {
     }
 
     fn bus(capabilities: BusCapabilities, harness: &impl Harness) -> Self {
-        let BusCapabilities { backend, durable, watermark, fenced, headers, .. } = capabilities;
+        let BusCapabilities { backend, durable, watermark, fenced, headers, retains, .. } =
+            capabilities;
         let server = harness.server().is_some();
-        Self { backend, durable, fenced, headers, server, watermark, ..Self::default() }
+        Self { backend, durable, fenced, headers, retains, server, watermark, ..Self::default() }
     }
 
     fn repo(capabilities: RepoCapabilities, harness: &impl Harness) -> Self {
@@ -94,18 +100,18 @@ pub(crate) struct Case<H: ?Sized + 'static> {
 }
 
 impl<H: ?Sized> Case<H> {
-    /// Skips the case if it needs what the backend does not have, else runs it.
-    fn judge(&self, has: Has, harness: &H, time: &Time) -> Result<Completion, Failed> {
+    /// Runs the case, unless it needs what the backend does not have: then says what that is.
+    fn judge(&self, has: Has, harness: &H, time: &Time) -> Result<Option<String>, String> {
         let backend = has.backend;
         if has.durable && !has.server {
             let why = "says that it is durable: its harness needs a server to restart, as proof";
-            return Err(Failed::from(format!("{backend} {why}")));
+            return Err(format!("{backend} {why}"));
         }
         if let Some(need) = self.needs.iter().find(|need| !has.need(**need)) {
-            return Ok(Completion::ignored_with(format!("{backend}: {need}")));
+            return Ok(Some(format!("{backend}: {need}")));
         }
         time.block_on((self.run)(harness));
-        Ok(Completion::Completed)
+        Ok(None)
     }
 }
 
@@ -263,7 +269,8 @@ impl Suite {
             let place = place.clone();
             self.add(names, case.name, move || {
                 let harness = place();
-                case.judge(has(&harness), kind(&harness), harness.time())
+                let skipped = case.judge(has(&harness), kind(&harness), harness.time())?;
+                Ok(skipped.map_or(Completion::Completed, Completion::ignored_with))
             });
         }
     }
@@ -287,4 +294,74 @@ where
     harness.time().block_on(async { opened = Some(opening.await) });
     let opened = opened.expect("the runner of a harness runs a future to its end");
     opened.unwrap_or_else(|error| panic!("the harness opens its backend: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use expirer_core::{DelayQueue, Error, ErrorKind};
+
+    use super::*;
+    use crate::time::VirtualTime;
+
+    #[derive(Debug)]
+    struct Place(Time);
+
+    impl Place {
+        fn new() -> Self {
+            Self(Time::virtual_time(&VirtualTime::default()))
+        }
+    }
+
+    impl Harness for Place {
+        fn time(&self) -> &Time {
+            &self.0
+        }
+    }
+
+    #[async_trait]
+    impl QueueHarness for Place {
+        async fn queue(&self) -> expirer_core::Result<Arc<dyn DelayQueue>> {
+            Err(Error::new(ErrorKind::Denied, "mine", "open", "wrong password"))
+        }
+    }
+
+    const fn needs(needs: &'static [Need]) -> Case<Place> {
+        Case { name: "case", needs, run: |_| Box::pin(async { panic!("it ran") }) }
+    }
+
+    fn judge(case: &Case<Place>, has: Has) -> Result<Option<String>, String> {
+        let place = Place::new();
+        case.judge(has, &place, place.time())
+    }
+
+    #[test]
+    fn a_case_is_skipped_for_what_the_backend_lacks_and_says_so() {
+        let has = Has { backend: "mine", fenced: true, ..Has::default() };
+        let skipped = judge(&needs(&[Need::Fenced, Need::Headers]), has);
+        assert_eq!(skipped, Ok(Some("mine: its messages have no headers".to_owned())));
+    }
+
+    #[test]
+    #[should_panic(expected = "it ran")]
+    fn a_case_runs_where_the_backend_has_all_it_needs() {
+        let has = Has { fenced: true, ..Has::default() };
+        let _ = judge(&needs(&[Need::Fenced]), has);
+    }
+
+    #[test]
+    fn durable_without_a_server_to_restart_fails() {
+        let has = Has { backend: "mine", durable: true, ..Has::default() };
+        let failed = judge(&needs(&[]), has).expect_err("unproven");
+        assert!(failed.contains("needs a server to restart"), "{failed}");
+    }
+
+    #[test]
+    #[should_panic(expected = "mine: open: denied: wrong password")]
+    fn a_backend_that_cannot_be_opened_fails_with_its_error() {
+        let place = Place::new();
+        let _ = open(&place, place.queue());
+    }
 }

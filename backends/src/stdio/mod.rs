@@ -135,6 +135,7 @@ impl EventBus for StdioBus {
     fn capabilities(&self) -> BusCapabilities {
         let mut capabilities = self.memory.capabilities();
         capabilities.backend = "stdio";
+        capabilities.retains = false;
         capabilities
     }
 }

@@ -115,6 +115,8 @@ fn versions_and_prices_stay_within_what_javascript_holds() {
     };
     assert!(version(VERSION_MAX).is_ok());
     assert!(version(VERSION_MAX + 1).is_err());
+    let exact: Price = serde_json::from_str("61.803398874989476").expect("a price");
+    assert!((exact.get() - 61.803_398_874_989_476).abs() == 0.0, "read to the last digit");
     let price = |price: f64| serde_json::to_string(&Price::new(price)).expect("serialises");
     assert_eq!([price(20.0), price(0.5), price(-0.0), price(1e300)], ["20", "0.5", "0", "1e+300"]);
     assert_eq!([price(-1.0), price(f64::NAN), price(f64::INFINITY)], ["null"; 3]);

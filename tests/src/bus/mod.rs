@@ -20,8 +20,8 @@ use crate::suite::{Case, cases};
 pub(crate) const CASES: &[Case<dyn BusHarness>] = cases![
     groups::a_confirmed_message_reaches_a_group_that_exists,
     groups::a_message_of_one_handle_reaches_a_member_on_another,
-    groups::the_first_group_sees_what_was_there_before_it,
-    groups::a_late_group_sees_what_others_have_settled,
+    groups::the_first_group_sees_what_was_there_before_it [Retains],
+    groups::a_late_group_sees_what_others_have_settled [Retains],
     groups::members_of_a_group_compete,
     groups::every_group_sees_every_message,
     groups::a_group_goes_on_where_it_was,

@@ -108,3 +108,22 @@ fn is_found(build: Build, mistake: Mistake) -> Result<(), String> {
         false => Err(format!("{mistake:?} was not found in {seeds_max} seeds")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_a_number_a_range_or_the_default() {
+        assert_eq!(seeds(None), (0..2000, true));
+        assert_eq!(seeds(Some("600")), (0..600, true));
+        assert_eq!(seeds(Some("17..18")), (17..18, false));
+        assert_eq!(parts(&(0..1200)).collect::<Vec<_>>(), [0..500, 500..1000, 1000..1200]);
+    }
+
+    #[test]
+    #[should_panic(expected = "write a number or a range such as 17..18")]
+    fn anything_else_is_refused() {
+        let _ = seeds(Some("many"));
+    }
+}

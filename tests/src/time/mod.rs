@@ -120,3 +120,69 @@ impl Wake for Woken {
         self.0.store(true, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use expirer_core::Clock;
+    use futures_lite::future::{or, zip};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn sleepers_wake_in_the_order_of_their_times() {
+        let time = VirtualTime::default();
+        let (begun, clock) = (time.now(), time.clock());
+        let sleep = async |hours: u32| {
+            clock.sleep_until(begun + HOUR * hours).await;
+            time.now()
+        };
+        let woken = time.block_on(zip(sleep(2), sleep(1)));
+        assert_eq!(woken, (begun + HOUR * 2, begun + HOUR));
+    }
+
+    #[test]
+    fn a_sleep_that_is_dropped_leaves_nothing_that_time_stops_for() {
+        let time = VirtualTime::default();
+        let (begun, clock) = (time.now(), time.clock());
+        time.block_on(or(clock.sleep_until(begun + HOUR), clock.sleep_until(begun + HOUR * 2)));
+        assert!(time.shared().sleepers.is_empty());
+        assert_eq!(time.now(), begun + HOUR);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_wakes_who_sleeps_by_it_and_nobody_else() {
+        let time = VirtualTime::default();
+        let (begun, [ahead, right]) = (time.now(), [time.clock(), time.clock()]);
+        let set = async {
+            right.sleep_until(begun + HOUR).await;
+            ahead.set_ahead(3_600_000);
+        };
+        let sleep = async {
+            ahead.sleep_until(begun + HOUR * 2).await;
+            time.now()
+        };
+        let (woken, ()) = time.block_on(zip(sleep, set));
+        assert_eq!((woken, ahead.now(), right.now()), (begun + HOUR, begun + HOUR * 2, woken));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_a_sleep_early() {
+        let time = VirtualTime::default();
+        let (begun, clock) = (time.now(), time.clock());
+        let set = async { clock.set_ahead(-1000) };
+        time.block_on(zip(clock.sleep_until(begun + HOUR), set));
+        assert_eq!(time.now(), begun);
+        assert_eq!(clock.latest(), begun, "what it showed a moment ago");
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing will ever wake it")]
+    fn waiting_for_nothing_is_no_hang() {
+        VirtualTime::default().block_on(pending::<()>());
+    }
+}

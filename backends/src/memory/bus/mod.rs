@@ -189,6 +189,7 @@ impl EventBus for MemoryBus {
     fn capabilities(&self) -> BusCapabilities {
         let mut capabilities = BusCapabilities::new(BACKEND);
         capabilities.watermark = true;
+        capabilities.retains = true;
         capabilities.fenced = true;
         capabilities.headers = true;
         capabilities
