@@ -53,6 +53,11 @@ pub trait RepoHarness: Harness {
 /// place that has one a server or a connection of its own.
 #[async_trait]
 pub trait Server: Debug + Send + Sync {
+    /// Whether it can be restarted, and not only be cut off: what a durable backend needs.
+    fn can_restart(&self) -> bool {
+        true
+    }
+
     /// Ends the server without warning (`kill -9`) and starts it again on the same data; returns
     /// once it answers.
     async fn restart(&self);

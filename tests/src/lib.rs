@@ -22,3 +22,23 @@ pub mod time;
 
 pub use harness::{BusHarness, Harness, QueueHarness, RepoHarness, Server, Time, Tolerance};
 pub use suite::{Need, Suite};
+
+/// What a lock protects here is counters and lists: sound even if a thread panicked with it.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A duration in whole milliseconds.
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The output of a future that has everything it needs.
+///
+/// # Panics
+/// If it has to wait: a backend that is simulated does every call but `lease` and `receive` in its
+/// first poll.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let done = futures_lite::future::block_on(futures_lite::future::poll_once(future));
+    done.expect("a backend that is simulated does a call in one poll, without waiting")
+}

@@ -9,12 +9,13 @@ use expirer_core::{BusCapabilities, QueueCapabilities, RepoCapabilities};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::harness::{BoxFuture, BusHarness, Harness, QueueHarness, RepoHarness, Time};
-use crate::sim::{self, Build};
+use crate::sim::{self, Backends, Materials, Simulation};
 use crate::{bus, model, queue, repo};
 
 /// What a case needs of a backend; where the backend's capabilities lack it, the case is skipped,
 /// and says so. Nothing else skips a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Need {
     /// What is confirmed survives a restart.
     Durable,
@@ -54,6 +55,7 @@ pub(crate) struct Has {
     exact_cancel: bool,
     fenced: bool,
     headers: bool,
+    restarts: bool,
     retains: bool,
     server: bool,
     watermark: bool,
@@ -74,21 +76,37 @@ impl Has {
 
     fn queue(capabilities: QueueCapabilities, harness: &impl Harness) -> Self {
         let QueueCapabilities { backend, durable, exact_cancel, fenced, .. } = capabilities;
-        let server = harness.server().is_some();
-        Self { backend, durable, exact_cancel, fenced, server, ..Self::default() }
+        let (server, restarts) = server(harness);
+        Self { backend, durable, exact_cancel, fenced, restarts, server, ..Self::default() }
     }
 
     fn bus(capabilities: BusCapabilities, harness: &impl Harness) -> Self {
         let BusCapabilities { backend, durable, watermark, fenced, headers, retains, .. } =
             capabilities;
-        let server = harness.server().is_some();
-        Self { backend, durable, fenced, headers, retains, server, watermark, ..Self::default() }
+        let (server, restarts) = server(harness);
+        Self {
+            backend,
+            durable,
+            fenced,
+            headers,
+            restarts,
+            retains,
+            server,
+            watermark,
+            ..Self::default()
+        }
     }
 
     fn repo(capabilities: RepoCapabilities, harness: &impl Harness) -> Self {
         let RepoCapabilities { backend, durable, .. } = capabilities;
-        Self { backend, durable, server: harness.server().is_some(), ..Self::default() }
+        let (server, restarts) = server(harness);
+        Self { backend, durable, restarts, server, ..Self::default() }
     }
+}
+
+/// Whether there is a server that can be cut off, and one that can be restarted.
+fn server(harness: &impl Harness) -> (bool, bool) {
+    harness.server().map_or((false, false), |server| (true, server.can_restart()))
 }
 
 /// One case: a name, what it needs, and what it does on a harness of kind `H`.
@@ -103,7 +121,7 @@ impl<H: ?Sized> Case<H> {
     /// Runs the case, unless it needs what the backend does not have: then says what that is.
     fn judge(&self, has: Has, harness: &H, time: &Time) -> Result<Option<String>, String> {
         let backend = has.backend;
-        if has.durable && !has.server {
+        if has.durable && !has.restarts {
             let why = "says that it is durable: its harness needs a server to restart, as proof";
             return Err(format!("{backend} {why}"));
         }
@@ -218,21 +236,29 @@ impl Suite {
         self
     }
 
-    /// The [simulation](crate::sim), and every [planted mistake](crate::planted).
+    /// The [simulation](crate::sim) on backends that `build` makes for each run.
     ///
     /// It runs 2,000 seeds, or those that the environment variable `EXPIRER_SIM_SEEDS` names:
     /// `5000` for the first 5,000, `17..18` for the seed 17 alone.
     ///
     /// # Panics
     /// If that variable is no number and no range.
-    pub fn simulation(mut self, name: &str, build: Build) -> Self {
-        for (trial, test) in sim::trials(build) {
-            self.add((name, "simulation"), &trial, move || {
-                test()?;
-                Ok(Completion::Completed)
-            });
-        }
-        self
+    pub fn simulation(
+        self,
+        name: &str,
+        build: impl Fn(&Materials) -> Backends + Send + Sync + 'static,
+    ) -> Self {
+        self.add_trials((name, "simulation"), sim::trials(&Simulation::new(build)))
+    }
+
+    /// Every [planted mistake](crate::planted), which the simulation has to find; how soon is
+    /// measured on the backends in memory.
+    pub fn planted(
+        self,
+        name: &str,
+        build: impl Fn(&Materials) -> Backends + Send + Sync + 'static,
+    ) -> Self {
+        self.add_trials((name, "finds"), sim::planted_trials(&Simulation::new(build)))
     }
 
     /// One more test of your own, beside the cases.
@@ -254,6 +280,16 @@ impl Suite {
         let unique = self.trials.iter().all(|trial| names.insert(trial.name().to_owned()));
         assert!(unique, "each backend needs a name of its own");
         libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
+    }
+
+    fn add_trials(mut self, names: (&str, &str), trials: Vec<sim::Trial>) -> Self {
+        for (trial, test) in trials {
+            self.add(names, &trial, move || {
+                test()?;
+                Ok(Completion::Completed)
+            });
+        }
+        self
     }
 
     /// One trial per case; `kind` is what the cases see of a harness.

@@ -69,11 +69,16 @@ impl Canceller {
         Ok(progress.settled_until(asked))
     }
 
-    /// The input for an order: one that has waited long enough for its payments waits no more.
+    /// The input for an order: once it has been waited for long enough, payments from longer ago
+    /// than that count as read. Not all of them: the order may have moved to a later time meanwhile,
+    /// which another replica may have been told, and then its wait begins there.
     fn input(&self, id: &OrderId, payments_applied_until: Timestamp, now: Timestamp) -> Input {
         let wait = self.outbox.env.limits.payment_wait;
         let over = lock(&self.waiting).since(id, now).is_some_and(|since| now.since(since) >= wait);
-        let payments_applied_until = if over { Timestamp::MAX } else { payments_applied_until };
+        let payments_applied_until = match over {
+            true => payments_applied_until.max(now - wait),
+            false => payments_applied_until,
+        };
         Input::Expire { payments_applied_until }
     }
 

@@ -65,7 +65,7 @@ fn planted(simulation: &Simulation, arguments: &Arguments) -> io::Result<ExitCod
     let mut out = io::stdout().lock();
     let mut all = true;
     for mistake in Mistake::ALL {
-        let found = run(&simulation.with_mistake(mistake), arguments, false);
+        let found = run(&simulation.clone().with_mistake(mistake), arguments, false);
         let first =
             found.broken.first().map_or_else(|| "none".to_owned(), |run| run.seed.to_string());
         writeln!(out, "{:>8} of {} {mistake:?}, first {first}", found.count, arguments.seeds)?;

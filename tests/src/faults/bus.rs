@@ -18,13 +18,14 @@ pub(super) struct FaultyBus {
 }
 
 impl FaultyBus {
-    /// What is stored of a batch: some messages not at all, some twice.
-    fn stored(&self, messages: &[Message]) -> Vec<Message> {
+    /// What is stored of a batch, some of it twice, and what will be lost once it is confirmed.
+    fn split(&self, messages: &[Message]) -> (Vec<Message>, Vec<Message>) {
         let mut state = self.faults.state();
-        let mut stored = Vec::with_capacity(messages.len());
+        let (mut stored, mut lost) = (Vec::with_capacity(messages.len()), Vec::new());
         for message in messages {
-            if state.rolls(|odds| odds.loss, |happened| &mut happened.losses) {
-                state.lost.push(message.clone());
+            let one_in = state.odds.loss;
+            if state.hits(one_in) {
+                lost.push(message.clone());
                 continue;
             }
             stored.push(message.clone());
@@ -32,21 +33,25 @@ impl FaultyBus {
                 stored.push(message.clone());
             }
         }
-        stored
+        (stored, lost)
     }
 }
 
 #[async_trait]
 impl EventBus for FaultyBus {
     async fn publish(&self, messages: &[Message]) -> Result<()> {
-        let stored = self.stored(messages);
-        self.faults.around(Service::Bus, self.inner.publish(&stored)).await
+        let (stored, lost) = self.split(messages);
+        self.faults.around(Service::Bus, self.inner.publish(&stored)).await?;
+        let mut state = self.faults.state();
+        state.happened.losses += lost.len() as u64;
+        state.lost.extend(lost);
+        Ok(())
     }
 
     async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Consumer>> {
         let group = options.group.clone();
         let inner = self.faults.around(Service::Bus, self.inner.subscribe(options)).await?;
-        Ok(Box::new(FaultyConsumer { faults: self.faults.clone(), group, inner }))
+        Ok(Box::new(FaultyConsumer::new(self.faults.clone(), group, inner)))
     }
 
     async fn tail(&self, subjects: &[Subject]) -> Result<Box<dyn Tail>> {

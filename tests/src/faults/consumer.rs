@@ -1,12 +1,16 @@
 //! A member of a group, with faults.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_core::bus::{Consumer, Delivery};
-use expirer_core::{Group, Receipt, ReceiveOptions, Rejection, Release, Result, Subject};
+use expirer_core::{
+    Error, ErrorKind, Group, Receipt, ReceiveOptions, Rejection, Release, Result, Subject,
+};
 
-use super::{Faults, Service, State};
+use super::{BACKEND, Faults, Service, State};
+use crate::millis;
 
 /// For how long a delivery is put off at most.
 const DELAY_MAX: Duration = Duration::from_secs(60);
@@ -16,9 +20,10 @@ const HELD_FOR: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(super) struct FaultyConsumer {
-    pub(super) faults: Faults,
-    pub(super) group: Group,
-    pub(super) inner: Box<dyn Consumer>,
+    faults: Faults,
+    group: Group,
+    inner: Box<dyn Consumer>,
+    is_closed: AtomicBool,
 }
 
 /// What becomes of a delivery.
@@ -32,19 +37,33 @@ enum Fate {
 }
 
 impl FaultyConsumer {
+    pub(super) const fn new(faults: Faults, group: Group, inner: Box<dyn Consumer>) -> Self {
+        Self { faults, group, inner, is_closed: AtomicBool::new(false) }
+    }
+
+    /// Fails for ever once it has closed.
+    fn open(&self) -> Result<()> {
+        let closes = || self.faults.rolls(|odds| odds.closed, |happened| &mut happened.closed);
+        if self.is_closed.load(Ordering::SeqCst) || closes() {
+            self.is_closed.store(true, Ordering::SeqCst);
+            return Err(Error::new(ErrorKind::Closed, BACKEND, "call", "dropped by its broker"));
+        }
+        Ok(())
+    }
+
     fn fate(&self, state: &mut State, delivery: &Delivery) -> Fate {
         let (receipt, now) = (delivery.receipt, self.faults.clock.now());
         let subject = &delivery.message.subject;
-        if state.held.contains(subject) {
+        if state.held.contains(&(self.group.clone(), subject.clone())) {
             return Fate::Waits(Release { receipt, at: now + HELD_FOR });
         }
         if self.heals(subject) && state.rolls(|odds| odds.loss, |happened| &mut happened.losses) {
-            state.lost.push(delivery.message.clone());
+            state.swallowed.push(delivery.message.clone());
             return Fate::IsLost;
         }
         if state.rolls(|odds| odds.delay, |happened| &mut happened.delays) {
-            let millis = state.rng.u64(0..duration_millis(DELAY_MAX));
-            return Fate::Waits(Release { receipt, at: now + Duration::from_millis(millis) });
+            let after = Duration::from_millis(state.rng.u64(0..millis(DELAY_MAX)));
+            return Fate::Waits(Release { receipt, at: now + after });
         }
         match state.rolls(|odds| odds.drop, |happened| &mut happened.drops) {
             true => Fate::Drops,
@@ -63,13 +82,10 @@ impl FaultyConsumer {
     }
 }
 
-fn duration_millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[async_trait]
 impl Consumer for FaultyConsumer {
     async fn receive(&self, options: ReceiveOptions) -> Result<Vec<Delivery>> {
+        self.open()?;
         let came = self.faults.around(Service::Bus, self.inner.receive(options)).await?;
         let (mut arrived, mut releases, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         for delivery in came {
@@ -81,22 +97,29 @@ impl Consumer for FaultyConsumer {
                 Fate::IsLost => lost.push(delivery.receipt),
             }
         }
-        self.inner.release(&releases).await?;
-        self.inner.ack(&lost).await?;
+        if !releases.is_empty() {
+            self.inner.release(&releases).await?;
+        }
+        if !lost.is_empty() {
+            self.inner.ack(&lost).await?;
+        }
         Ok(arrived)
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Result<()> {
+        self.open()?;
         let receipts = if self.is_forgotten() { &[] } else { receipts };
         self.faults.around(Service::Bus, self.inner.ack(receipts)).await
     }
 
     async fn release(&self, releases: &[Release]) -> Result<()> {
+        self.open()?;
         let releases = if self.is_forgotten() { &[] } else { releases };
         self.faults.around(Service::Bus, self.inner.release(releases)).await
     }
 
     async fn reject(&self, rejections: &[Rejection]) -> Result<()> {
+        self.open()?;
         self.faults.around(Service::Bus, self.inner.reject(rejections)).await
     }
 }

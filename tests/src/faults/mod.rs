@@ -29,19 +29,23 @@ mod suspended;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use expirer_core::{
-    Clock, DelayQueue, Error, ErrorKind, EventBus, Message, OrderRepo, Result, Subject,
+    Clock, DelayQueue, Error, ErrorKind, EventBus, Group, Message, OrderRepo, Result, Subject,
+    Timer,
 };
 use fastrand::Rng;
 use futures_lite::future::yield_now;
+
+use crate::{lock, millis};
 
 pub use self::suspended::Suspended;
 
 /// Which of the three backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Service {
     /// The delay queue.
     Queue,
@@ -77,13 +81,18 @@ pub struct Odds {
     pub drop: u32,
     /// An ack or release is confirmed and does nothing.
     pub forgotten: u32,
+    /// A consumer closes for good: another one has to be opened.
+    pub closed: u32,
 }
+
+const BACKEND: &str = "faults";
 
 /// How long a slow call takes at most, on either side of its effect.
 pub const SLOW_MAX: Duration = Duration::from_millis(800);
 
 /// How often each fault has happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Happened {
     /// Calls that took a while.
     pub slow: u64,
@@ -105,6 +114,8 @@ pub struct Happened {
     pub drops: u64,
     /// Acks and releases that did nothing.
     pub forgotten: u64,
+    /// Consumers that closed.
+    pub closed: u64,
 }
 
 /// Decides which call meets which fault, all from one seed. Clones share it.
@@ -120,9 +131,11 @@ struct State {
     rng: Rng,
     odds: Odds,
     out: BTreeMap<Service, bool>,
-    held: BTreeSet<Subject>,
+    held: BTreeSet<(Group, Subject)>,
     happened: Happened,
     lost: Vec<Message>,
+    lost_timers: BTreeSet<Timer>,
+    swallowed: Vec<Message>,
 }
 
 impl Faults {
@@ -136,6 +149,8 @@ impl Faults {
             held: BTreeSet::new(),
             happened: Happened::default(),
             lost: Vec::new(),
+            lost_timers: BTreeSet::new(),
+            swallowed: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), clock }
     }
@@ -169,12 +184,12 @@ impl Faults {
         self.state().out.insert(service, is_out);
     }
 
-    /// Begins or ends a backlog: the deliveries of a subject are held back.
-    pub fn set_held(&self, subject: &Subject, is_held: bool) {
-        let mut state = self.state();
+    /// Begins or ends a backlog: the deliveries of a subject to a group are held back.
+    pub fn set_held(&self, group: &Group, subject: &Subject, is_held: bool) {
+        let (mut state, key) = (self.state(), (group.clone(), subject.clone()));
         match is_held {
-            true => state.held.insert(subject.clone()),
-            false => state.held.remove(subject),
+            true => state.held.insert(key),
+            false => state.held.remove(&key),
         };
     }
 
@@ -201,14 +216,21 @@ impl Faults {
     /// Whether such a message was confirmed and lost.
     #[must_use]
     pub fn has_lost(&self, message: &Message) -> bool {
-        self.state()
-            .lost
-            .iter()
-            .any(|lost| (&lost.subject, &lost.payload) == (&message.subject, &message.payload))
+        self.state().lost.iter().any(|lost| is_same(lost, message))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    /// Whether a timer was confirmed and lost.
+    pub(crate) fn has_lost_timer(&self, timer: &Timer) -> bool {
+        self.state().lost_timers.contains(timer)
+    }
+
+    /// Whether a group that was to get such a message never will: only a simulated bus does that.
+    pub(crate) fn has_swallowed(&self, message: &Message) -> bool {
+        self.state().swallowed.iter().any(|swallowed| is_same(swallowed, message))
     }
 
     /// Rolls for one fault, and counts it.
@@ -226,6 +248,9 @@ impl Faults {
         self.before(service).await?;
         let done = effect.await;
         self.suspend().await;
+        if self.state().is_out(service) {
+            return Err(unavailable("an outage, before the answer came"));
+        }
         if self.rolls(|odds| odds.error_after, |happened| &mut happened.errors_after) {
             return Err(unavailable("the answer was lost"));
         }
@@ -235,7 +260,7 @@ impl Faults {
     async fn suspend(&self) {
         yield_now().await;
         if self.rolls(|odds| odds.slow, |happened| &mut happened.slow) {
-            let millis = self.state().rng.u64(0..SLOW_MAX.as_millis() as u64);
+            let millis = self.state().rng.u64(0..millis(SLOW_MAX));
             self.clock.sleep_until(self.clock.now() + Duration::from_millis(millis)).await;
         }
     }
@@ -244,33 +269,50 @@ impl Faults {
         let fault = self.state().fault(service);
         match fault {
             None => Ok(()),
-            Some(Fault::Error(text)) => Err(unavailable(text)),
+            Some(Fault::Error(error)) => Err(error),
             Some(Fault::Silence) => pending().await,
         }
     }
 }
 
 enum Fault {
-    Error(&'static str),
+    Error(Error),
     Silence,
 }
 
 impl State {
+    /// Counts the call that meets it.
+    fn is_out(&mut self, service: Service) -> bool {
+        let is_out = self.out.get(&service).is_some_and(|out| *out);
+        self.happened.outage_errors += u64::from(is_out);
+        is_out
+    }
+
+    /// One of the errors that say "back off, then repeat".
+    fn error(&mut self) -> Error {
+        let kinds = [ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::Overloaded];
+        let kind = kinds[self.rng.usize(0..kinds.len())];
+        Error::new(kind, BACKEND, "call", "the call was lost")
+    }
+
+    /// Rolls for one fault.
+    fn hits(&mut self, one_in: u32) -> bool {
+        one_in > 0 && self.rng.u32(0..one_in) == 0
+    }
+
     fn rolls(&mut self, odds: fn(&Odds) -> u32, count: fn(&mut Happened) -> &mut u64) -> bool {
-        let one_in = odds(&self.odds);
-        let hit = one_in > 0 && self.rng.u32(0..one_in) == 0;
+        let hit = self.hits(odds(&self.odds));
         *count(&mut self.happened) += u64::from(hit);
         hit
     }
 
     /// What a call meets before it does anything.
     fn fault(&mut self, service: Service) -> Option<Fault> {
-        if self.out.get(&service).is_some_and(|out| *out) {
-            self.happened.outage_errors += 1;
-            return Some(Fault::Error("an outage"));
+        if self.is_out(service) {
+            return Some(Fault::Error(unavailable("an outage")));
         }
         if self.rolls(|odds| odds.error_before, |happened| &mut happened.errors_before) {
-            return Some(Fault::Error("the call was lost"));
+            return Some(Fault::Error(self.error()));
         }
         let is_silent = self.rolls(|odds| odds.silence, |happened| &mut happened.silences);
         is_silent.then_some(Fault::Silence)
@@ -278,5 +320,9 @@ impl State {
 }
 
 fn unavailable(text: &'static str) -> Error {
-    Error::new(ErrorKind::Unavailable, "faults", "call", text)
+    Error::new(ErrorKind::Unavailable, BACKEND, "call", text)
+}
+
+fn is_same(one: &Message, other: &Message) -> bool {
+    (&one.subject, &one.payload) == (&other.subject, &other.payload)
 }

@@ -17,11 +17,13 @@ pub(super) struct FaultyQueue {
 }
 
 impl FaultyQueue {
-    /// The timers that are not confirmed and lost.
-    fn kept(&self, timers: &[Timer]) -> Vec<Timer> {
-        let lost =
-            |_: &&Timer| self.faults.rolls(|odds| odds.loss, |happened| &mut happened.losses);
-        timers.iter().filter(|timer| !lost(timer)).cloned().collect()
+    /// Those that are kept, and those that will be lost once they are confirmed.
+    fn split(&self, timers: &[Timer]) -> (Vec<Timer>, Vec<Timer>) {
+        let mut state = self.faults.state();
+        timers.iter().cloned().partition(|_| {
+            let one_in = state.odds.loss;
+            !state.hits(one_in)
+        })
     }
 
     fn is_forgotten(&self) -> bool {
@@ -32,8 +34,12 @@ impl FaultyQueue {
 #[async_trait]
 impl DelayQueue for FaultyQueue {
     async fn schedule(&self, timers: &[Timer]) -> Result<()> {
-        let kept = self.kept(timers);
-        self.faults.around(Service::Queue, self.inner.schedule(&kept)).await
+        let (kept, lost) = self.split(timers);
+        self.faults.around(Service::Queue, self.inner.schedule(&kept)).await?;
+        let mut state = self.faults.state();
+        state.happened.losses += lost.len() as u64;
+        state.lost_timers.extend(lost);
+        Ok(())
     }
 
     async fn cancel(&self, ids: &[OrderId]) -> Result<()> {

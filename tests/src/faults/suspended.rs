@@ -39,7 +39,10 @@ impl<H: Harness> Harness for Suspended<H> {
 /// The line to the backend can be cut even where there is no server behind it.
 #[async_trait]
 impl<H: Harness> Server for Suspended<H> {
-    /// Only a backend that is durable is restarted, and that has a server.
+    fn can_restart(&self) -> bool {
+        self.inner.server().is_some_and(Server::can_restart)
+    }
+
     async fn restart(&self) {
         if let Some(server) = self.inner.server() {
             server.restart().await;

@@ -8,21 +8,22 @@ mod consumer;
 mod queue;
 mod repo;
 
-use std::future::pending;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use expirer_core::observe::{Flow, Observer, Signal};
 
-use crate::harness::BoxFuture;
-use crate::sim::Backends;
+use crate::sim::{Backends, Run};
 use crate::time::VirtualClock;
 
 /// One classic mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Mistake {
     /// A message is acked when it is taken, before what it asks for is done.
     AckBeforeWork,
+    /// A timer is acked when it is taken, before its expiry is published.
+    AckBeforePublish,
     /// A due timer is removed when it is taken, not when it is acked.
     PopThenPush,
     /// A commit overwrites whatever is there.
@@ -59,8 +60,9 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AckBeforeWork,
+        Self::AckBeforePublish,
         Self::PopThenPush,
         Self::BlindCommit,
         Self::DueRoundedDown,
@@ -88,6 +90,34 @@ impl Mistake {
             // an ack.
             Self::ReceiptNeverStale => 2000,
             _ => 200,
+        }
+    }
+
+    /// Whether a run shows this mistake, and not something else.
+    pub(crate) fn is_shown_by(self, run: &Run) -> bool {
+        let text = run.violations.first().map_or("", String::as_str);
+        self.shows_as().iter().any(|part| text.contains(part))
+    }
+
+    /// In which words a run says what it breaks.
+    const fn shows_as(self) -> &'static [&'static str] {
+        match self {
+            Self::AckBeforeWork => &["without a timer", "no dead letter", "unanswered", "in time"],
+            Self::AckBeforePublish => &["without its expiry"],
+            Self::PopThenPush | Self::ReceiptNeverStale => &["leased nothing and left"],
+            Self::BlindCommit => &["was accepted at"],
+            Self::DueRoundedDown => &["but it is Some(Scheduled"],
+            Self::SleepsThrough => &["was cancelled only at"],
+            Self::NoRearm => &["ended by itself"],
+            Self::CancelsPaid => &["cancelled after complete"],
+            Self::CancelsEarly => &["expired at"],
+            Self::AnnouncesAgain | Self::DualWrite => &["which nobody owes", "owes []"],
+            Self::FreshIds => &["in two ways"],
+            Self::DropsPaymentsAhead => &["unanswered", "in time"],
+            Self::SilentLatePayment => &["unanswered", "which nobody owes"],
+            Self::WatermarkIgnoresUnacked => &["the watermark is"],
+            Self::DropsPoison => &["no dead letter"],
+            Self::NoReconciler => &["not settled"],
         }
     }
 
@@ -129,6 +159,10 @@ impl Mistake {
     ) -> Backends {
         let Backends { queue, bus, repo } = backends;
         match self {
+            Self::AckBeforePublish if flow == Flow::Expirer => {
+                let queue = queue::PlantedQueue::new(self, clock, queue);
+                Backends { queue: Arc::new(queue), bus, repo }
+            }
             Self::AckBeforeWork | Self::FreshIds | Self::DropsPaymentsAhead | Self::DropsPoison => {
                 let clock = Arc::clone(clock);
                 let planted = bus::PlantedBus::new(self, clock, bus, Arc::clone(&repo));
@@ -153,31 +187,35 @@ impl Mistake {
         self == Self::NoReconciler && flow == Flow::Reconciler
     }
 
-    /// What ends a replica; puts itself between the loop and its observer for that.
-    pub(crate) fn stop(self, observer: &mut Arc<dyn Observer>) -> BoxFuture<'static, ()> {
-        if self != Self::NoRearm {
-            return Box::pin(pending());
+    /// Plants it between a loop and its observer; `stop` ends the loop.
+    pub(crate) fn in_observer(
+        self,
+        inner: Arc<dyn Observer>,
+        stop: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<dyn Observer> {
+        match self {
+            Self::NoRearm => Arc::new(Fuse { inner, stop: Box::new(stop) }),
+            _ => inner,
         }
-        let fuse = Arc::new(Fuse { inner: Arc::clone(observer), is_blown: AtomicBool::new(false) });
-        *observer = Arc::<Fuse>::clone(&fuse);
-        Box::pin(std::future::poll_fn(move |_| match fuse.is_blown.load(Ordering::SeqCst) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }))
     }
 }
 
 /// Ends a loop with its first fault.
-#[derive(Debug)]
 struct Fuse {
     inner: Arc<dyn Observer>,
-    is_blown: AtomicBool,
+    stop: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Fuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fuse")
+    }
 }
 
 impl Observer for Fuse {
     fn on(&self, signal: &Signal<'_>) {
         if matches!(signal, Signal::Failed { whole_loop: true, .. }) {
-            self.is_blown.store(true, Ordering::SeqCst);
+            (self.stop)();
         }
         self.inner.on(signal);
     }

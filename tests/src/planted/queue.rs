@@ -1,7 +1,7 @@
 //! Mistakes of a delay queue.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use expirer_core::{
 };
 
 use super::Mistake;
+use crate::lock;
 use crate::time::VirtualClock;
 
 #[derive(Debug)]
@@ -28,6 +29,13 @@ impl PlantedQueue {
         inner: Arc<dyn DelayQueue>,
     ) -> Self {
         Self { mistake, clock: Arc::clone(clock), inner, leased: Mutex::default() }
+    }
+
+    async fn ack_at_once(&self, options: LeaseOptions) -> Result<Vec<Lease>> {
+        let leases = self.inner.lease(options).await?;
+        let receipts: Vec<Receipt> = leases.iter().map(|lease| lease.receipt).collect();
+        self.inner.ack(&receipts).await?;
+        Ok(leases)
     }
 
     async fn pop(&self, options: LeaseOptions) -> Result<Vec<Lease>> {
@@ -49,7 +57,7 @@ impl PlantedQueue {
 
     async fn remember(&self, options: LeaseOptions) -> Result<Vec<Lease>> {
         let leases = self.inner.lease(options).await?;
-        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leased = lock(&self.leased);
         leased.extend(leases.iter().map(|lease| (lease.receipt, lease.timer.id.clone())));
         Ok(leases)
     }
@@ -57,7 +65,7 @@ impl PlantedQueue {
     /// Removes the timers that receipts once stood for.
     async fn ack_all(&self, receipts: &[Receipt]) -> Result<()> {
         let ids: Vec<OrderId> = {
-            let leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+            let leased = lock(&self.leased);
             receipts.iter().filter_map(|receipt| leased.get(receipt).cloned()).collect()
         };
         self.inner.cancel(&ids).await
@@ -84,6 +92,7 @@ impl DelayQueue for PlantedQueue {
 
     async fn lease(&self, options: LeaseOptions) -> Result<Vec<Lease>> {
         match self.mistake {
+            Mistake::AckBeforePublish => self.ack_at_once(options).await,
             Mistake::PopThenPush => self.pop(options).await,
             Mistake::SleepsThrough => self.sleep_through(options).await,
             _ => self.remember(options).await,

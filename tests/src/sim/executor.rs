@@ -5,15 +5,24 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Wake, Waker};
 
 use fastrand::Rng;
+
+use crate::lock;
 
 /// Names a task; a later task of the same name takes its place.
 pub(super) type Name = usize;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A task that was polled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Polled {
+    pub(super) name: Name,
+    pub(super) has_ended: bool,
+}
 
 /// One thread that polls what was woken, in an order by the seed. A task that is dropped has
 /// crashed wherever it was.
@@ -37,7 +46,7 @@ impl Wake for Flag {
         if !self.is_woken.swap(true, Ordering::SeqCst)
             && let Some(woken) = self.woken.upgrade()
         {
-            woken.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+            lock(&woken).push(self);
         }
     }
 }
@@ -62,7 +71,8 @@ impl Executor {
         self.tasks.remove(&name).is_some()
     }
 
-    /// Stops polling a task: a virtual machine that is moved, a long collection of garbage.
+    /// Stops polling whatever has this name: the machine stands still, also for a task that is
+    /// started on it meanwhile.
     pub(super) fn freeze(&mut self, name: Name) {
         self.frozen.entry(name).or_default();
     }
@@ -70,11 +80,11 @@ impl Executor {
     /// Goes on with a frozen task.
     pub(super) fn thaw(&mut self, name: Name) {
         let waiting = self.frozen.remove(&name).unwrap_or_default();
-        self.woken.lock().unwrap_or_else(PoisonError::into_inner).extend(waiting);
+        lock(&self.woken).extend(waiting);
     }
 
     /// Polls one task that was woken, by the seed; `None` if there is none.
-    pub(super) fn turn(&mut self, rng: &mut Rng) -> Option<Name> {
+    pub(super) fn turn(&mut self, rng: &mut Rng) -> Option<Polled> {
         loop {
             let flag = self.pick(rng)?;
             let name = flag.name;
@@ -89,15 +99,16 @@ impl Executor {
                 continue;
             }
             let waker = Waker::from(flag);
-            if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            let has_ended = task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+            if has_ended {
                 self.tasks.remove(&name);
             }
-            return Some(name);
+            return Some(Polled { name, has_ended });
         }
     }
 
     fn pick(&self, rng: &mut Rng) -> Option<Arc<Flag>> {
-        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut woken = lock(&self.woken);
         if woken.is_empty() {
             return None;
         }

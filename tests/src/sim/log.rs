@@ -2,11 +2,12 @@
 
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use expirer_core::Timestamp;
 
 use super::tally::Tally;
+use crate::lock;
 
 /// How many broken promises are kept: the first one matters.
 const VIOLATIONS_MAX: usize = 8;
@@ -78,7 +79,7 @@ impl Log {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -14,28 +14,35 @@
 //!
 //! The same seed is the same run: [`Run::hash`] is over everything that happened.
 
+mod acts;
+mod answers;
 mod check;
+mod dead;
 mod executor;
 mod log;
 mod plan;
+mod replicas;
 mod requests;
 mod script;
+mod settled;
 mod stage;
 mod tally;
 mod trials;
 mod watch;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use expirer_core::{Clock, DelayQueue, EventBus, OrderRepo};
+use expirer_core::{Clock, DelayQueue, EventBus, OrderRepo, Timestamp};
 
 use self::log::Log;
 use self::stage::Stage;
+use crate::faults::Happened;
 use crate::planted::Mistake;
 
 pub use self::tally::Tally;
-pub(crate) use self::trials::trials;
+pub(crate) use self::trials::{Trial, planted_trials, trials};
 
 /// What a simulation runs on.
 #[derive(Clone, Debug)]
@@ -49,7 +56,10 @@ pub struct Backends {
 }
 
 /// What backends for a run are made of: clocks of their own, and a seed for whatever they choose.
-/// They have to wait by these clocks alone, and do each call in one poll.
+///
+/// They wait by these clocks alone. `lease` and `receive` may wait, and take and return in one
+/// poll; every other call is done in its first poll. They fence receipts, cancel exactly, and give
+/// each message an id, headers and a watermark.
 #[derive(Clone, Debug)]
 pub struct Materials {
     /// The queue's clock.
@@ -63,13 +73,19 @@ pub struct Materials {
 }
 
 /// Makes the backends of one run.
-pub type Build = fn(&Materials) -> Backends;
+type Build = Arc<dyn Fn(&Materials) -> Backends + Send + Sync>;
 
 /// Runs seeds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Simulation {
     build: Build,
     mistake: Option<Mistake>,
+}
+
+impl fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulation").field("mistake", &self.mistake).finish_non_exhaustive()
+    }
 }
 
 /// What became of one seed.
@@ -89,14 +105,13 @@ pub struct Run {
 
 impl Simulation {
     /// A simulation on backends.
-    #[must_use]
-    pub const fn new(build: Build) -> Self {
-        Self { build, mistake: None }
+    pub fn new(build: impl Fn(&Materials) -> Backends + Send + Sync + 'static) -> Self {
+        Self { build: Arc::new(build), mistake: None }
     }
 
     /// Plants a mistake, which has to be found.
     #[must_use]
-    pub const fn with_mistake(mut self, mistake: Mistake) -> Self {
+    pub fn with_mistake(mut self, mistake: Mistake) -> Self {
         self.mistake = Some(mistake);
         self
     }
@@ -113,23 +128,31 @@ impl Simulation {
         self.play(seed, &Log::new(true))
     }
 
-    fn play(&self, seed: u64, log: &Log) -> Run {
-        let mut stage = Stage::new(self.build, self.mistake, seed, log.clone());
+    fn play_out(&self, seed: u64, log: &Log) {
+        let mut stage = Stage::new(&self.build, self.mistake, seed, log.clone());
         let begun = stage.now();
+        if let Some(what) = lacks(&stage.backends) {
+            return log.violation(begun, &format!("a simulation needs {what}"));
+        }
         stage.run();
         if !log.is_broken() {
             check::check(&stage);
         }
-        let happened = stage.faults.happened();
+        count_faults(log, stage.faults.happened());
         log.count(|tally| {
             tally.runs += 1;
             tally.seconds += stage.now().since(begun).as_secs();
-            tally.errors += happened.errors_before + happened.errors_after + happened.outage_errors;
-            tally.silences += happened.silences;
-            tally.losses += happened.losses;
-            tally.duplicates += happened.duplicates;
-            tally.reordered += happened.delays + happened.drops;
         });
+    }
+
+    /// A panic anywhere in it is a broken promise of this seed, like any other.
+    fn play(&self, seed: u64, log: &Log) -> Run {
+        let played = catch_unwind(AssertUnwindSafe(|| self.play_out(seed, log)));
+        if let Err(panic) = played {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            log.violation(Timestamp::EPOCH, &format!("panicked: {}", text.unwrap_or("?")));
+        }
         Run {
             seed,
             hash: log.hash(),
@@ -138,6 +161,31 @@ impl Simulation {
             trace: log.lines(),
         }
     }
+}
+
+/// What a run asks of its backends, and these do not have.
+fn lacks(backends: &Backends) -> Option<&'static str> {
+    let (queue, bus) = (backends.queue.capabilities(), backends.bus.capabilities());
+    let needs = [
+        (queue.fenced && bus.fenced, "fencing of stale receipts"),
+        (queue.exact_cancel, "exact cancelling"),
+        (bus.watermark, "a watermark"),
+        (bus.headers, "headers"),
+    ];
+    needs.into_iter().find(|(has, _)| !has).map(|(_, what)| what)
+}
+
+fn count_faults(log: &Log, happened: Happened) {
+    log.count(|tally| {
+        tally.errors += happened.errors_before + happened.errors_after + happened.outage_errors;
+        tally.slow += happened.slow;
+        tally.silences += happened.silences;
+        tally.losses += happened.losses;
+        tally.duplicates += happened.duplicates;
+        tally.reordered += happened.delays + happened.drops;
+        tally.forgotten += happened.forgotten;
+        tally.closed += happened.closed;
+    });
 }
 
 impl Run {

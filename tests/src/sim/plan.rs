@@ -2,13 +2,23 @@
 
 use std::time::Duration;
 
-use expirer_core::{OrderId, Subject, Timestamp};
+use expirer_core::{Group, OrderId, Subject, Timestamp};
 use fastrand::Rng;
 
+use super::acts::Act;
 use super::script::{self, Story};
-use super::stage::{Act, CLOCKS};
+use super::stage::CLOCKS;
 use crate::faults::{Odds, Service};
 
+/// Who reads what: each can be behind by itself, which is a backlog of one loop.
+const READERS: [(Group, Subject); 6] = [
+    (Group::EXPIRATION_SERVICE, Subject::OrderCreated),
+    (Group::EXPIRATION_SERVICE, Subject::OrderCancelled),
+    (Group::ORDERS_SERVICE, Subject::OrderCreated),
+    (Group::ORDERS_SERVICE, Subject::PaymentCreated),
+    (Group::ORDERS_SERVICE, Subject::OrderCancelled),
+    (Group::ORDERS_SERVICE, Subject::ExpirationComplete),
+];
 /// How far a clock is set off at most.
 const SKEW_MILLIS_MAX: i64 = 20_000;
 
@@ -54,7 +64,7 @@ impl Plan {
 
 /// Payments are read an hour late.
 fn long_backlog(begin: Timestamp) -> [(Timestamp, Act); 2] {
-    let hold = |is_held| Act::Hold(Subject::PaymentCreated, is_held);
+    let hold = |is_held| Act::Hold(Group::ORDERS_SERVICE, Subject::PaymentCreated, is_held);
     [(begin, hold(true)), (begin + Duration::from_secs(3600), hold(false))]
 }
 
@@ -85,6 +95,7 @@ fn rough(rng: &mut Rng) -> (Odds, [u32; 2]) {
         delay: odds(messages),
         drop: odds(messages),
         forgotten: odds(messages),
+        closed: odds(calls),
     };
     (faults, [odds([30, 100, 400]), odds([100, 400, 1000])])
 }
@@ -96,7 +107,7 @@ fn weather(
     stories: &[Story],
 ) -> Vec<(Timestamp, Act)> {
     let mut acts = Vec::new();
-    let storm_millis = u64::try_from(storm.as_millis()).unwrap_or(u64::MAX);
+    let storm_millis = crate::millis(storm);
     if rng.bool() {
         acts.extend(skew(rng, begin));
     }
@@ -133,9 +144,9 @@ fn incident(rng: &mut Rng, at: Timestamp, stories: &[Story]) -> Vec<(Timestamp, 
             vec![(at, Act::Out(service, true)), (end, Act::Out(service, false))]
         }
         2 => {
-            let subject = Subject::EVENTS[rng.usize(0..4)].clone();
-            let end = at + millis(rng, 90_000);
-            vec![(at, Act::Hold(subject.clone(), true)), (end, Act::Hold(subject, false))]
+            let (group, subject) = &READERS[rng.usize(0..READERS.len())];
+            let hold = |is_held| Act::Hold(group.clone(), subject.clone(), is_held);
+            vec![(at, hold(true)), (at + millis(rng, 90_000), hold(false))]
         }
         _ => {
             let ids: Vec<OrderId> =

@@ -9,8 +9,8 @@ use expirer_core::order::{Draft, Input};
 use expirer_core::{Message, MessageId, OrderId, PaymentId, Subject, TicketId, Timestamp, UserId};
 use fastrand::Rng;
 
+use super::acts::Act;
 use super::plan::{millis, one_in};
-use super::stage::Act;
 
 /// What is planned for one order.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn story(&mut self, begin: Timestamp, lasts: Duration) -> Story {
-        let lasts_millis = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+        let lasts_millis = crate::millis(lasts);
         let created_at = begin + millis(self.rng, lasts_millis / 2);
         let mut story = Story {
             id: OrderId::new(format!("o{}", self.n)).expect("it is short"),
@@ -168,9 +168,12 @@ impl Writer<'_> {
     }
 }
 
+/// How the ids of the world's messages begin.
+pub(super) const WORLD: &str = "world-";
+
 /// An id of its own for every message of the world, so that each can be followed.
 fn foreign(message: Message, nth: usize) -> Message {
-    message.with_id(MessageId::new(format!("world-{nth}")))
+    message.with_id(MessageId::new(format!("{WORLD}{nth}")))
 }
 
 fn ticket(id: &OrderId) -> Ticket {
@@ -205,7 +208,7 @@ pub(super) const NOBODY: &str = "nobody";
 
 /// Messages that nobody can read, and expiries of orders that nobody knows.
 fn nonsense(rng: &mut Rng, begin: Timestamp, lasts: Duration) -> Acts {
-    let lasts_millis = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+    let lasts_millis = crate::millis(lasts);
     let mut acts = Vec::new();
     for nth in 0..rng.usize(1..4) {
         let at = begin + millis(rng, lasts_millis);

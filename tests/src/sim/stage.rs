@@ -1,72 +1,54 @@
-//! Backends, two replicas of every loop, requests, and everything that goes wrong around them.
+//! A whole service and everything around it, from one seed, until all is settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use expirer_core::flow::{
-    Canceller, Env, Expirer, Limits, Orders, Reconciler, Recorder, Scheduler,
-};
 use expirer_core::observe::Flow;
-use expirer_core::order::Input;
-use expirer_core::{Group, Message, OrderId, Record, Subject, SubscribeOptions, Timestamp};
+use expirer_core::{Group, Subject, SubscribeOptions, Timestamp};
 use fastrand::Rng;
-use futures_lite::future::block_on;
 
-use super::executor::{Executor, Name};
+use super::acts::Act;
+use super::executor::{Executor, Name, Polled};
 use super::log::Log;
 use super::plan::{Plan, millis, one_in};
+use super::replicas::Switch;
 use super::requests::{Request, Told};
-use super::watch::{Actor, BATCH_MAX, Role, Watch};
+use super::watch::Watch;
 use super::{Backends, Build, Materials};
-use crate::faults::{Faults, Service};
+use crate::faults::Faults;
 use crate::planted::Mistake;
 use crate::time::{VirtualClock, VirtualTime};
+use crate::{at_once, lock};
 
 /// Two of each loop.
 pub(super) const REPLICAS: usize = 2 * Flow::ALL.len();
 /// Queue, bus, repository, each replica, and whoever makes requests.
-pub(super) const CLOCKS: usize = 3 + REPLICAS + 1;
-const QUEUE: usize = 0;
-const BUS: usize = 1;
-const REPO: usize = 2;
-const FIRST_REPLICA: usize = 3;
+pub(super) const CLOCKS: usize = FIRST_REPLICA + REPLICAS + 1;
+pub(super) const QUEUE: usize = 0;
+pub(super) const BUS: usize = 1;
+pub(super) const REPO: usize = 2;
+pub(super) const FIRST_REPLICA: usize = 3;
+/// Whoever makes requests.
+pub(super) const WORLD: usize = CLOCKS - 1;
 
-/// So long after peace all has to be settled: orders expire, clocks are off, and what was put off
-/// comes back.
-const SETTLES_WITHIN: Duration = Duration::from_secs(3600);
+/// So long after peace all has to be settled: clocks are off by 20 s, what was put off comes back
+/// within a minute, whoever stands still goes on, the Reconciler has a grace of 30 s and puts off
+/// what it has seen for as long again, and payments are waited for.
+const SETTLES_WITHIN: Duration = Duration::from_secs(600);
 /// What is settled has to stay so.
 const AFTERMATH: Duration = Duration::from_secs(60);
 /// How often it is looked whether all is settled.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// In peace, every replica does something so often: the slow poll under every wake-up, with the
+/// clocks set in between.
+const IDLE_MAX: Duration = Duration::from_secs(40);
 /// A loop that is polled so often without any time passing is spinning.
 const POLLS_AT_ONCE_MAX: u64 = 100_000;
-
 /// The longest a task stands still: well beyond a lease and an ack deadline.
-const FREEZE_MILLIS_MAX: u64 = 40_000;
-
-/// Something that happens at some time.
-#[derive(Clone, Debug)]
-pub(super) enum Act {
-    /// Another service publishes.
-    Publish(Message),
-    /// Somebody asks us for something.
-    Request(OrderId, Input),
-    /// A replica or a request that crashed comes back.
-    Start(Name),
-    /// A replica that stood still goes on.
-    Thaw(Name),
-    /// An outage begins or ends.
-    Out(Service, bool),
-    SetClock {
-        clock: usize,
-        ahead_millis: i64,
-    },
-    /// A backlog of a subject begins or ends.
-    Hold(Subject, bool),
-    /// The queue loses timers that it had confirmed.
-    LoseTimers(Vec<OrderId>),
-}
+pub(super) const FREEZE_MILLIS_MAX: u64 = 40_000;
+/// How long what has crashed or was stopped is away.
+const AWAY_MILLIS_MAX: u64 = 8_000;
 
 /// A whole service, on its stage.
 #[derive(Debug)]
@@ -75,63 +57,65 @@ pub(super) struct Stage {
     pub(super) log: Log,
     pub(super) watch: Watch,
     pub(super) faults: Faults,
+    pub(super) backends: Backends,
+    pub(super) mistake: Option<Mistake>,
+    pub(super) time: VirtualTime,
+    pub(super) clocks: Vec<Arc<VirtualClock>>,
+    pub(super) executor: Executor,
+    pub(super) requests: Vec<Request>,
     pub(super) told: Arc<Mutex<Vec<Told>>>,
-    time: VirtualTime,
-    clocks: Vec<Arc<VirtualClock>>,
-    backends: Backends,
-    mistake: Option<Mistake>,
+    /// What ends each replica.
+    pub(super) switches: BTreeMap<Name, Arc<Switch>>,
+    pub(super) is_peace: bool,
+    /// Those that were told to end.
+    stopped: BTreeSet<Name>,
     rng: Rng,
-    executor: Executor,
-    agenda: BTreeMap<(Timestamp, usize), Act>,
-    requests: Vec<Request>,
+    agenda: BTreeMap<(Timestamp, u64), Act>,
+    planned: u64,
     polls_at_once: u64,
-    is_peace: bool,
+    polled_at: BTreeMap<Name, Timestamp>,
     look_at: Timestamp,
     settled_since: Option<Timestamp>,
 }
 
 impl Stage {
-    pub(super) fn new(build: Build, mistake: Option<Mistake>, seed: u64, log: Log) -> Self {
+    pub(super) fn new(build: &Build, mistake: Option<Mistake>, seed: u64, log: Log) -> Self {
         let time = VirtualTime::default();
         let mut rng = Rng::with_seed(seed);
-        let plan = Plan::new(&mut rng, time.now());
+        let mut plan = Plan::new(&mut rng, time.now());
         let clocks: Vec<_> = (0..CLOCKS).map(|_| time.clock()).collect();
-        let mut backends = build(&Materials {
-            queue_clock: clocks[QUEUE].clone(),
-            bus_clock: clocks[BUS].clone(),
-            repo_clock: clocks[REPO].clone(),
-            seed,
-        });
-        let auditor = block_on(backends.bus.subscribe(audit())).expect("the bus has room");
-        let clocks_of_backends = [&clocks[QUEUE], &clocks[BUS]].map(Arc::clone);
+        let mut backends = build(&materials(&clocks, seed));
+        let auditor = at_once(backends.bus.subscribe(audit())).expect("the bus takes a group");
         if let Some(mistake) = mistake {
             backends = mistake.in_backends(backends, &clocks[QUEUE], &clocks[BUS]);
         }
         let faults = Faults::new(rng.u64(..), plan.odds, clocks[BUS].clone());
+        let of_backends = [&clocks[QUEUE], &clocks[BUS]].map(Arc::clone);
+        let acts = std::mem::take(&mut plan.acts);
         let mut stage = Self {
-            watch: Watch::new(&time, &log, &faults, clocks_of_backends, auditor),
-            faults,
-            agenda: plan
-                .acts
-                .iter()
-                .enumerate()
-                .map(|(nth, (at, act))| ((*at, nth), act.clone()))
-                .collect(),
+            watch: Watch::new(&time, &log, &faults, of_backends, auditor),
             look_at: plan.peace,
             executor: Executor::default(),
             told: Arc::default(),
             requests: Vec::new(),
-            polls_at_once: 0,
+            switches: BTreeMap::new(),
             is_peace: false,
+            stopped: BTreeSet::new(),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            polls_at_once: 0,
+            polled_at: BTreeMap::new(),
             settled_since: None,
             plan,
             log,
-            time,
-            clocks,
+            faults,
             backends,
             mistake,
+            time,
+            clocks,
             rng,
         };
+        acts.into_iter().for_each(|(at, act)| stage.plan_act(at, act));
         (0..REPLICAS).for_each(|name| stage.start(name));
         stage
     }
@@ -141,7 +125,7 @@ impl Stage {
         while !self.log.is_broken() {
             self.perform_due();
             match self.executor.turn(&mut self.rng) {
-                Some(name) => self.polled(name),
+                Some(polled) => self.polled(&polled),
                 None if self.go_on() => {}
                 None => return,
             }
@@ -152,18 +136,78 @@ impl Stage {
         self.time.now()
     }
 
-    fn polled(&mut self, name: Name) {
+    pub(super) fn told(&self) -> Vec<Told> {
+        lock(&self.told).clone()
+    }
+
+    /// Whether nothing is planned any more.
+    pub(super) fn agenda_len(&self) -> usize {
+        self.agenda.len()
+    }
+
+    fn polled(&mut self, Polled { name, has_ended }: &Polled) {
         self.log.trace(self.now(), format_args!("poll {name}"));
         self.log.count(|tally| tally.polls += 1);
+        self.polled_at.insert(*name, self.now());
         self.polls_at_once += 1;
         if self.polls_at_once > POLLS_AT_ONCE_MAX {
             self.log.violation(self.now(), &format!("task {name} spins: no time passes"));
         }
-        if !self.is_peace && self.plan.crash > 0 && one_in(&mut self.rng, self.plan.crash) {
-            self.crash();
+        if *has_ended {
+            self.ended(*name);
         }
-        if !self.is_peace && self.plan.freeze > 0 && one_in(&mut self.rng, self.plan.freeze) {
+        if !self.is_peace {
+            self.go_wrong(*name);
+        }
+    }
+
+    /// No loop ends before it is told to.
+    fn ended(&mut self, name: Name) {
+        if self.stopped.remove(&name) {
+            let back = self.now() + millis(&mut self.rng, AWAY_MILLIS_MAX);
+            self.plan_act(back, Act::Start(name));
+        } else if name < REPLICAS {
+            self.log.violation(self.now(), &format!("loop {name} ended by itself"));
+        }
+    }
+
+    fn go_wrong(&mut self, name: Name) {
+        let Plan { crash, freeze, .. } = self.plan;
+        if crash > 0 && one_in(&mut self.rng, crash) {
+            match self.rng.u32(0..12) {
+                0 => (0..REPLICAS).for_each(|name| self.crash(name)),
+                1 => self.stop(),
+                _ => {
+                    let any = self.rng.usize(0..REPLICAS + self.requests.len());
+                    self.crash(any);
+                }
+            }
+        }
+        if freeze > 0 && one_in(&mut self.rng, freeze) {
             self.freeze(name);
+        }
+    }
+
+    /// A task is gone, wherever it is; it comes back after a while.
+    fn crash(&mut self, name: Name) {
+        if !self.executor.crash(name) {
+            return;
+        }
+        self.stopped.remove(&name);
+        self.log.count(|tally| tally.crashes += 1);
+        self.log.trace(self.now(), format_args!("crash {name}"));
+        let back = self.now() + millis(&mut self.rng, AWAY_MILLIS_MAX);
+        self.plan_act(back, Act::Start(name));
+    }
+
+    /// A replica is told to end, finishes what it has in hand, and is started again.
+    fn stop(&mut self) {
+        let name = self.rng.usize(0..REPLICAS);
+        self.log.count(|tally| tally.stops += 1);
+        self.log.trace(self.now(), format_args!("stop {name}"));
+        if let Some(switch) = self.switches.get(&name) {
+            self.stopped.insert(name);
+            switch.turn_off();
         }
     }
 
@@ -176,22 +220,20 @@ impl Stage {
         self.plan_act(end, Act::Thaw(name));
     }
 
-    /// Any task, wherever it is; it comes back after a while.
-    fn crash(&mut self) {
-        let name = self.rng.usize(0..REPLICAS + self.requests.len());
-        if !self.executor.crash(name) {
-            return;
-        }
-        self.log.count(|tally| tally.crashes += 1);
-        self.log.trace(self.now(), format_args!("crash {name}"));
-        let back = self.now() + millis(&mut self.rng, 8_000);
-        self.plan_act(back, Act::Start(name));
+    /// Acts at the same time come in the order in which they were planned.
+    fn plan_act(&mut self, at: Timestamp, act: Act) {
+        self.agenda.insert((at, self.planned), act);
+        self.planned += 1;
     }
 
-    fn plan_act(&mut self, at: Timestamp, act: Act) {
-        let nth = self.plan.acts.len() + self.agenda.len();
-        let key = (nth..).map(|nth| (at, nth)).find(|key| !self.agenda.contains_key(key));
-        self.agenda.extend(key.map(|key| (key, act)));
+    fn perform_due(&mut self) {
+        let now = self.now();
+        while let Some(first) = self.agenda.first_entry()
+            && first.key().0 <= now
+        {
+            let act = first.remove();
+            self.perform(act);
+        }
     }
 
     /// Nobody has anything to do: time goes on. `false` if this is the end.
@@ -204,6 +246,7 @@ impl Stage {
         }
         if self.is_peace && now >= self.look_at {
             self.look_at = now + LOOK_EVERY;
+            self.look_for_sleepers();
             if self.has_settled_for(now) {
                 return false;
             }
@@ -227,6 +270,19 @@ impl Stage {
         (0..REPLICAS + self.requests.len()).for_each(|name| self.executor.thaw(name));
     }
 
+    /// Some replica may do nothing any more while the other works.
+    fn look_for_sleepers(&self) {
+        let since = self.now() - IDLE_MAX;
+        let asleep = |name: &Name| {
+            let is_left_out = self.is_left_out(*name);
+            let polled_at = self.polled_at.get(name).copied().unwrap_or(Timestamp::MIN);
+            !is_left_out && self.plan.peace < since && polled_at < since
+        };
+        if let Some(name) = (0..REPLICAS).find(asleep) {
+            self.log.violation(self.now(), &format!("loop {name} sleeps for over {IDLE_MAX:?}"));
+        }
+    }
+
     fn has_settled_for(&mut self, now: Timestamp) -> bool {
         if !self.unsettled().is_empty() {
             self.settled_since = None;
@@ -235,186 +291,18 @@ impl Stage {
         let since = *self.settled_since.get_or_insert(now);
         now >= since + AFTERMATH
     }
+}
 
-    /// What is not settled yet.
-    fn unsettled(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        let rows = self.rows();
-        for (story, row) in self.plan.stories.iter().zip(&rows) {
-            let order = row.as_ref().and_then(|row| row.state.order());
-            let has_ended = order.is_some_and(|order| !order.phase.is_open());
-            if !has_ended || row.as_ref().is_some_and(|row| !row.owes.is_empty()) {
-                left.push(format!("{} is {row:?}", story.id));
-            }
-        }
-        let truth = self.watch.truth();
-        if truth.timers.len() > 0 {
-            left.push(format!("{} timers", truth.timers.len()));
-        }
-        if !truth.payments.are_settled() {
-            left.push("payments".to_owned());
-        }
-        drop(truth);
-        left.extend(self.backlog());
-        let waiting = self.requests.len() - self.told().len();
-        if waiting > 0 || !self.agenda.is_empty() {
-            left.push(format!("{waiting} requests, {} acts", self.agenda.len()));
-        }
-        left
-    }
-
-    fn backlog(&self) -> Vec<String> {
-        let groups = [
-            (Group::EXPIRATION_SERVICE, &Subject::EVENTS[..2]),
-            (Group::ORDERS_SERVICE, &Subject::EVENTS[..4]),
-        ];
-        let mut left = Vec::new();
-        for (group, subjects) in groups {
-            for subject in subjects {
-                let progress = block_on(self.backends.bus.progress(&group, subject));
-                let progress = progress.expect("the bus answers");
-                if progress.waiting + progress.unacked > 0 {
-                    left.push(format!("{group} on {subject}: {progress:?}"));
-                }
-            }
-        }
-        left
-    }
-
-    /// The orders' records as they are.
-    pub(super) fn rows(&self) -> Vec<Option<Record>> {
-        let ids: Vec<OrderId> = self.plan.stories.iter().map(|story| story.id.clone()).collect();
-        block_on(self.backends.repo.load(&ids)).expect("the repository answers")
-    }
-
-    pub(super) fn told(&self) -> Vec<Told> {
-        self.told.lock().expect("nobody panics with it").clone()
-    }
-
-    fn perform_due(&mut self) {
-        let now = self.now();
-        while let Some(first) = self.agenda.first_entry()
-            && first.key().0 <= now
-        {
-            let act = first.remove();
-            self.perform(act);
-        }
-    }
-
-    fn perform(&mut self, act: Act) {
-        self.log.trace(self.now(), format_args!("{act:?}"));
-        match act {
-            Act::Publish(message) => self.publish(&message),
-            Act::Request(id, input) => {
-                self.requests.push(Request { id, input });
-                self.start(REPLICAS + self.requests.len() - 1);
-            }
-            Act::Start(name) => self.start(name),
-            Act::Thaw(name) => self.executor.thaw(name),
-            Act::Out(service, is_out) => {
-                self.log.count(|tally| tally.outages += u64::from(is_out));
-                self.faults.set_out(service, is_out && !self.is_peace);
-            }
-            Act::SetClock { clock, ahead_millis } => {
-                self.log.count(|tally| tally.clock_steps += 1);
-                self.clocks[clock].set_ahead(ahead_millis);
-            }
-            Act::Hold(subject, is_held) => {
-                self.log.count(|tally| tally.backlogs += u64::from(is_held));
-                self.faults.set_held(&subject, is_held && !self.is_peace);
-            }
-            Act::LoseTimers(ids) => self.lose_timers(&ids),
-        }
-    }
-
-    fn publish(&self, message: &Message) {
-        let world = Actor { name: 0, role: Role::World, clock: self.clocks[CLOCKS - 1].clone() };
-        let bus = self.watch.bus(&world, &self.backends.bus);
-        block_on(bus.publish(std::slice::from_ref(message))).expect("the bus has room");
-    }
-
-    fn lose_timers(&self, ids: &[OrderId]) {
-        self.log.count(|tally| tally.losses += ids.len() as u64);
-        block_on(self.backends.queue.cancel(ids)).expect("the queue answers");
-        self.watch.lost_timers(ids);
-    }
-
-    /// Starts a replica of a loop or a request, or crashes it wherever it is and starts it again.
-    fn start(&mut self, name: Name) {
-        if name >= REPLICAS {
-            return self.start_request(name);
-        }
-        let flow = Flow::ALL[name % Flow::ALL.len()];
-        if self.mistake.is_some_and(|mistake| mistake.leaves_out(flow)) {
-            return;
-        }
-        let actor = Actor {
-            name,
-            role: Role::Flow(flow),
-            clock: self.clocks[FIRST_REPLICA + name].clone(),
-        };
-        let mut env = self.env(&actor);
-        let mut backends = self.faulty(&actor);
-        let stop = match self.mistake {
-            None => Box::pin(std::future::pending()),
-            Some(mistake) => {
-                backends = mistake.in_replica(flow, &actor.clock, backends);
-                mistake.stop(&mut env.observer)
-            }
-        };
-        let Backends { queue, bus, repo } = backends;
-        match flow {
-            Flow::Scheduler => {
-                let scheduler = Scheduler::new(bus, queue, env);
-                self.executor.spawn(name, async move { scheduler.run(stop).await });
-            }
-            Flow::Expirer => {
-                let expirer = Expirer::new(bus, queue, env);
-                self.executor.spawn(name, async move { expirer.run(stop).await });
-            }
-            Flow::Recorder => {
-                let recorder = Recorder::new(bus, repo, queue, env);
-                self.executor.spawn(name, async move { recorder.run(stop).await });
-            }
-            Flow::Canceller => {
-                let canceller = Canceller::new(bus, repo, queue, env);
-                self.executor.spawn(name, async move { canceller.run(stop).await });
-            }
-            Flow::Reconciler => {
-                let reconciler = Reconciler::new(bus, repo, queue, env);
-                self.executor.spawn(name, async move { reconciler.run(stop).await });
-            }
-        }
-    }
-
-    fn start_request(&mut self, name: Name) {
-        let clock = self.clocks[CLOCKS - 1].clone();
-        let actor = Actor { name, role: Role::Request, clock: clock.clone() };
-        let Backends { queue, bus, repo } = self.faulty(&actor);
-        let orders = Orders::new(bus, repo, queue, self.env(&actor));
-        let request = self.requests[name - REPLICAS].clone();
-        self.executor.spawn(name, request.made(orders, clock, self.told.clone()));
-    }
-
-    /// The backends as an actor sees them: watched, behind faults.
-    fn faulty(&self, actor: &Actor) -> Backends {
-        let Self { watch, backends, .. } = self;
-        let faults = self.faults.with_clock(actor.clock.clone());
-        Backends {
-            queue: faults.queue(watch.queue(actor, &backends.queue)),
-            bus: faults.bus(watch.bus(actor, &backends.bus)),
-            repo: faults.repo(watch.repo(actor, &backends.repo)),
-        }
-    }
-
-    fn env(&self, actor: &Actor) -> Env {
-        let mut limits = Limits::default();
-        limits.batch_max = BATCH_MAX;
-        limits.seed = actor.name as u64;
-        Env::new(actor.clock.clone(), self.watch.observer(actor)).with_limits(limits)
+fn materials(clocks: &[Arc<VirtualClock>], seed: u64) -> Materials {
+    Materials {
+        queue_clock: clocks[QUEUE].clone(),
+        bus_clock: clocks[BUS].clone(),
+        repo_clock: clocks[REPO].clone(),
+        seed,
     }
 }
 
+/// A group that sees everything, the dead letters included.
 fn audit() -> SubscribeOptions {
     let dead = [Group::EXPIRATION_SERVICE, Group::ORDERS_SERVICE].map(Subject::Dead);
     let subjects: Vec<Subject> = Subject::EVENTS.into_iter().chain(dead).collect();

@@ -16,6 +16,8 @@ pub struct Tally {
     pub cancelled: u64,
     /// Replicas that crashed, at any await point.
     pub crashes: u64,
+    /// Replicas that were told to end, and came back.
+    pub stops: u64,
     /// Replicas that stood still for a while and went on.
     pub freezes: u64,
     /// Outages of queue, bus or repository.
@@ -24,6 +26,8 @@ pub struct Tally {
     pub backlogs: u64,
     /// Calls that failed, before or after their effect.
     pub errors: u64,
+    /// Calls that took a while.
+    pub slow: u64,
     /// Calls that never answered.
     pub silences: u64,
     /// Timers and messages that queue or bus confirmed and lost.
@@ -32,6 +36,10 @@ pub struct Tally {
     pub duplicates: u64,
     /// Deliveries that were put off or dropped at first.
     pub reordered: u64,
+    /// Acks and releases that were confirmed and did nothing.
+    pub forgotten: u64,
+    /// Consumers that closed.
+    pub closed: u64,
     /// Clocks that were set, forward or back.
     pub clock_steps: u64,
     /// Commits that lost a race.
@@ -59,14 +67,18 @@ macro_rules! each {
             complete,
             cancelled,
             crashes,
+            stops,
             freezes,
             outages,
             backlogs,
             errors,
+            slow,
             silences,
             losses,
             duplicates,
             reordered,
+            forgotten,
+            closed,
             clock_steps,
             conflicts,
             repeats,
@@ -87,9 +99,7 @@ impl Tally {
         }
         each!(add);
     }
-}
 
-impl Tally {
     /// What has not happened at all.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {

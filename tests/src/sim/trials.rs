@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Build, Run, Simulation, Tally};
+use super::{Run, Simulation, Tally};
 use crate::planted::Mistake;
 
 /// How many seeds are run if nobody says otherwise.
@@ -15,24 +15,30 @@ const SEEDS_VARIABLE: &str = "EXPIRER_SIM_SEEDS";
 const TRACE_LINES_MAX: usize = 60;
 
 /// A test, and its name.
-type Trial = (String, Box<dyn FnOnce() -> Result<(), String> + Send>);
+pub(crate) type Trial = (String, Box<dyn FnOnce() -> Result<(), String> + Send>);
 
-pub(crate) fn trials(build: Build) -> Vec<Trial> {
-    let simulation = Simulation::new(build);
-    let (seeds, is_whole) = seeds(std::env::var(SEEDS_VARIABLE).ok().as_deref());
+pub(crate) fn trials(simulation: &Simulation) -> Vec<Trial> {
+    let variable = std::env::var(SEEDS_VARIABLE).ok();
+    let (seeds, is_whole) = seeds(variable.as_deref());
     let mut trials: Vec<Trial> = parts(&seeds)
         .map(|part| {
+            let simulation = simulation.clone();
             let name = format!("seeds::{}_to_{}", part.start, part.end - 1);
             let is_whole = is_whole && part.end - part.start >= PART;
             named(name, move || all_sound(&simulation, part, is_whole))
         })
         .collect();
+    let simulation = simulation.clone();
     trials.push(named("a_seed_is_a_run".to_owned(), move || a_seed_is_a_run(&simulation)));
-    trials.extend(
-        Mistake::ALL
-            .map(|mistake| named(format!("finds::{mistake:?}"), move || is_found(build, mistake))),
-    );
     trials
+}
+
+pub(crate) fn planted_trials(simulation: &Simulation) -> Vec<Trial> {
+    let trial = |mistake: Mistake| {
+        let simulation = simulation.clone().with_mistake(mistake);
+        named(format!("{mistake:?}"), move || is_found(&simulation, mistake))
+    };
+    Mistake::ALL.map(trial).into()
 }
 
 fn named(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
@@ -41,16 +47,17 @@ fn named(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'stati
 
 /// The seeds to run, and whether they are enough to ask what has happened in them.
 fn seeds(variable: Option<&str>) -> (Range<u64>, bool) {
-    let number = |text: &str| {
-        text.trim().parse::<u64>().unwrap_or_else(|_| {
-            panic!("{SEEDS_VARIABLE} is {variable:?}; write a number or a range such as 17..18")
-        })
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let read = match variable.map(|text| (text, text.split_once(".."))) {
+        None => Some((0..SEEDS, true)),
+        Some((count, None)) => number(count).map(|count| (0..count, true)),
+        Some((_, Some((from, to)))) => {
+            number(from).zip(number(to)).map(|(from, to)| (from..to, false))
+        }
     };
-    match variable.map(|text| (text, text.split_once(".."))) {
-        None => (0..SEEDS, true),
-        Some((count, None)) => (0..number(count), true),
-        Some((_, Some((from, to)))) => (number(from)..number(to), false),
-    }
+    read.filter(|(seeds, _)| !seeds.is_empty()).unwrap_or_else(|| {
+        panic!("{SEEDS_VARIABLE} is {variable:?}; write a number or a range such as 17..18")
+    })
 }
 
 fn parts(seeds: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
@@ -75,14 +82,14 @@ fn all_sound(simulation: &Simulation, seeds: Range<u64>, is_whole: bool) -> Resu
     }
 }
 
-/// What was broken, how to see it again, and what came before it.
+/// What was broken, what came before it, and how to see it again.
 fn report(run: &Run) -> String {
     let Run { seed, trace, .. } = run;
-    let last = &trace[trace.len().saturating_sub(TRACE_LINES_MAX)..];
-    let next = seed + 1;
+    let last = trace[trace.len().saturating_sub(TRACE_LINES_MAX)..].join("\n");
+    let (next, binary) = (seed + 1, std::env::args().next().unwrap_or_default());
     format!(
-        "{run}\nthe end of its trace:\n{}\nto replay it, set {SEEDS_VARIABLE}={seed}..{next}",
-        last.join("\n")
+        "{run}\nthe end of its trace:\n{last}\n\
+         to replay it: {SEEDS_VARIABLE}={seed}..{next} {binary} simulation::seeds"
     )
 }
 
@@ -100,12 +107,16 @@ fn a_seed_is_a_run(simulation: &Simulation) -> Result<(), String> {
     Ok(())
 }
 
-fn is_found(build: Build, mistake: Mistake) -> Result<(), String> {
-    let simulation = Simulation::new(build).with_mistake(mistake);
+/// Not only that something is wrong has to be found, but what.
+fn is_found(simulation: &Simulation, mistake: Mistake) -> Result<(), String> {
     let seeds_max = mistake.seeds_max();
-    match (0..seeds_max).any(|seed| !simulation.run(seed).is_sound()) {
-        true => Ok(()),
-        false => Err(format!("{mistake:?} was not found in {seeds_max} seeds")),
+    let found = (0..seeds_max).map(|seed| simulation.run(seed)).find(|run| !run.is_sound());
+    match found {
+        None => Err(format!("{mistake:?} was not found in {seeds_max} seeds")),
+        Some(run) if !mistake.is_shown_by(&run) => {
+            Err(format!("{mistake:?} showed as something else: {run}"))
+        }
+        Some(_) => Ok(()),
     }
 }
 
@@ -122,8 +133,10 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "write a number or a range such as 17..18")]
-    fn anything_else_is_refused() {
-        let _ = seeds(Some("many"));
+    fn anything_else_is_refused_and_so_is_nothing() {
+        for wrong in ["many", "0", "17..17", "18..17", "..", "-1"] {
+            let refused = std::panic::catch_unwind(|| seeds(Some(wrong)));
+            assert!(refused.is_err(), "{wrong}");
+        }
     }
 }

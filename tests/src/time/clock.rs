@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use expirer_core::{Clock, Timestamp};
 
 use super::VirtualTime;
+use crate::lock;
 
 /// A clock on [virtual time](VirtualTime), as one machine has it: right, until it is set.
 pub struct VirtualClock {
@@ -22,7 +23,7 @@ pub struct VirtualClock {
 }
 
 /// For so long after a clock was set, somebody may still act on what it showed before.
-const MEMORY: Duration = Duration::from_secs(30);
+const MEMORY: Duration = Duration::from_secs(60);
 
 impl fmt::Debug for VirtualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,23 +41,22 @@ impl VirtualClock {
     /// and wakes whoever sleeps by it.
     pub fn set_ahead(&self, millis: i64) {
         let shown = (self.time.now(), self.now());
-        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        *lock(&self.set) = Some(shown);
         self.ahead_millis.store(millis, Ordering::SeqCst);
-        let mut shared = self.time.shared();
-        shared.sleepers.retain(|_, (clock, waker)| {
-            let is_ours = *clock == self.id;
-            if is_ours {
-                waker.wake_by_ref();
-            }
-            !is_ours
-        });
+        let woken = self.time.shared().take_sleepers_of(self.id);
+        woken.into_iter().for_each(Waker::wake);
     }
 
-    /// The latest time that it shows or has shown in the last 30 s.
+    /// The latest time that it shows or has shown in the last minute.
     pub(crate) fn latest(&self) -> Timestamp {
-        let set = *self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = *lock(&self.set);
         let lately = set.filter(|(at, _)| self.time.now() <= *at + MEMORY);
         lately.map_or_else(|| self.now(), |(_, shown)| shown.max(self.now()))
+    }
+
+    /// Whether it was set after that time.
+    pub(crate) fn was_set_since(&self, time: Timestamp) -> bool {
+        lock(&self.set).is_some_and(|(at, _)| at >= time)
     }
 
     /// How many milliseconds ahead of the time it is.

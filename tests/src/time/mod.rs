@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
 use expirer_core::Timestamp;
+
+use crate::lock;
 
 pub use self::clock::VirtualClock;
 
@@ -69,16 +71,10 @@ impl VirtualTime {
     /// Goes on to when the next sleeper wakes, at most to `end`, and wakes it. `false` if nobody
     /// sleeps: then it goes to `end`.
     pub fn advance(&self, end: Timestamp) -> bool {
-        let mut shared = self.shared();
-        let next = shared.sleepers.first_key_value().map(|((at, _), _)| *at);
-        let now = shared.now.max(next.unwrap_or(end).min(end));
-        shared.now = now;
-        while let Some(sleeper) = shared.sleepers.first_entry()
-            && sleeper.key().0 <= now
-        {
-            sleeper.remove().1.wake();
-        }
-        next.is_some()
+        let (woken, had_sleepers) = self.shared().advance(end);
+        // Not under the lock: a waker may own a task, and a task that is dropped its sleeps.
+        woken.into_iter().for_each(Waker::wake);
+        had_sleepers
     }
 
     /// Runs a future to its end; while it waits, time goes on.
@@ -102,11 +98,36 @@ impl VirtualTime {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
 impl Shared {
+    /// Who is to be woken now, and whether anybody slept.
+    fn advance(&mut self, end: Timestamp) -> (Vec<Waker>, bool) {
+        let next = self.sleepers.first_key_value().map(|((at, _), _)| *at);
+        self.now = self.now.max(next.unwrap_or(end).min(end));
+        let mut woken = Vec::new();
+        while let Some(sleeper) = self.sleepers.first_entry()
+            && sleeper.key().0 <= self.now
+        {
+            woken.push(sleeper.remove().1);
+        }
+        (woken, next.is_some())
+    }
+
+    /// Who sleeps by a clock that was set.
+    fn take_sleepers_of(&mut self, clock: u64) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        self.sleepers.retain(|_, (of, waker)| {
+            if *of == clock {
+                woken.push(waker.clone());
+            }
+            *of != clock
+        });
+        woken
+    }
+
     const fn key(&mut self) -> u64 {
         self.next_key += 1;
         self.next_key

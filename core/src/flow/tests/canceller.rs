@@ -257,6 +257,30 @@ fn a_moved_order_waits_for_its_payments_anew() {
 }
 
 #[test]
+fn a_wait_that_began_before_a_move_is_not_the_wait_of_the_moved_order() {
+    let world = World::default()
+        .with_row("o1", open(NOW), vec![])
+        .with(|world| world.worked_off = Some(Timestamp::MIN));
+    let canceller = Canceller::new(world.bus(), world.repo(), world.queue(), world.env());
+    let handle = async |now: Timestamp| {
+        let world = world.clone().with_batch([expired("o1", Some(now))]);
+        world.lock().now = now;
+        let batch = world.lock().deliveries.pop_front().expect("one batch");
+        crate::flow::consume::Handler::handle(&canceller, &batch).await.remove(0)
+    };
+    futures_lite::future::block_on(async {
+        handle(NOW).await;
+        // Another replica is told that it is not yet time; this one hears of it again only then.
+        world.clone().with_row("o1", open(at(40_000)), vec![]);
+        let waits = handle(at(41_000)).await;
+        assert!(matches!(waits, crate::flow::consume::Verdict::Again { .. }), "{waits:?}");
+        let ends = handle(at(70_000)).await;
+        assert!(matches!(ends, crate::flow::consume::Verdict::Ack), "{ends:?}");
+    });
+    assert_eq!(world.lock().published.len(), 1);
+}
+
+#[test]
 fn what_is_published_is_cleared_and_not_repeated_when_the_record_changes_meanwhile() {
     let world = due().with(|world| {
         // A payment comes in between publishing and clearing.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use expirer_core::bus::{Consumer, Tail};
 use expirer_core::event::Event;
 use expirer_core::{
-    BusCapabilities, Delivery, EventBus, Group, Message, MessageId, Progress, Result, Subject,
-    SubscribeOptions, Timestamp,
+    BusCapabilities, Delivery, EventBus, Group, Message, MessageId, Progress, Receipt, Result,
+    Subject, SubscribeOptions, Timestamp,
 };
 
 use super::consumer::WatchedConsumer;
@@ -17,10 +17,18 @@ use super::{Actor, BATCH_MAX, Role, Verdict, Watch};
 /// The announcements that a batch of records can owe: each its late payments and two more.
 const ANNOUNCEMENTS_MAX: usize = BATCH_MAX * 18;
 
-/// The payments that the orders service has not settled, and when the bus stored them.
+/// The payments that the orders service has not settled.
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Payments {
-    unsettled: BTreeMap<MessageId, Timestamp>,
+    unsettled: BTreeMap<MessageId, Payment>,
+}
+
+#[derive(Debug)]
+struct Payment {
+    /// When the bus stored it, by its clock.
+    stored: Timestamp,
+    /// The last delivery, and when it ends.
+    held: Option<(Receipt, Timestamp)>,
 }
 
 impl Payments {
@@ -28,16 +36,28 @@ impl Payments {
     pub(super) fn stored(&mut self, delivery: &Delivery) {
         let Delivery { message, published, .. } = delivery;
         let payment = message.id.as_ref().filter(|_| message.subject == Subject::PaymentCreated);
-        self.unsettled.extend(payment.map(|id| (id.clone(), *published)));
+        let stored = Payment { stored: *published, held: None };
+        self.unsettled.extend(payment.map(|id| (id.clone(), stored)));
     }
 
-    pub(super) fn settle(&mut self, id: &MessageId) {
-        self.unsettled.remove(id);
+    pub(super) fn delivered(&mut self, delivery: &Delivery, until: Timestamp) {
+        let payment = delivery.message.id.as_ref().and_then(|id| self.unsettled.get_mut(id));
+        if let Some(payment) = payment {
+            payment.held = Some((delivery.receipt, until));
+        }
+    }
+
+    /// Only the last delivery, and only before its deadline, settles.
+    pub(super) fn settle(&mut self, id: &MessageId, by: Receipt, now: Timestamp) {
+        let is_live = |(receipt, until): (Receipt, Timestamp)| receipt == by && now < until;
+        if self.unsettled.get(id).and_then(|payment| payment.held).is_some_and(is_live) {
+            self.unsettled.remove(id);
+        }
     }
 
     fn watermark(&self, worked_off: Timestamp) -> Verdict {
-        let passed = self.unsettled.iter().find(|(_, stored)| **stored < worked_off);
-        passed.map_or(Ok(()), |(id, stored)| {
+        let passed = self.unsettled.iter().find(|(_, payment)| payment.stored < worked_off);
+        passed.map_or(Ok(()), |(id, Payment { stored, .. })| {
             Err(format!("the watermark is {worked_off}, but {id} of {stored} is not settled"))
         })
     }
@@ -81,9 +101,10 @@ impl EventBus for WatchedBus {
     }
 
     async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Consumer>> {
+        let ack_deadline = options.ack_deadline;
         let inner = self.inner.subscribe(options).await?;
         let (watch, actor) = (self.watch.clone(), self.actor.clone());
-        Ok(Box::new(WatchedConsumer::new(watch, actor, inner)))
+        Ok(Box::new(WatchedConsumer::new(watch, actor, inner, ack_deadline)))
     }
 
     async fn tail(&self, subjects: &[Subject]) -> Result<Box<dyn Tail>> {

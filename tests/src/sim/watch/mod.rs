@@ -4,6 +4,7 @@
 
 mod bus;
 mod consumer;
+mod ears;
 mod observer;
 mod orders;
 mod queue;
@@ -12,16 +13,15 @@ mod timers;
 mod waits;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use expirer_core::event::Event;
 use expirer_core::observe::Flow;
 use expirer_core::{
-    Clock, Consumer, DelayQueue, Delivery, EventBus, Observer, OrderId, OrderRepo, ReceiveOptions,
-    Release, Timestamp,
+    Clock, Consumer, DelayQueue, Delivery, EventBus, Headers, Observer, OrderId, OrderRepo,
+    ReceiveOptions, Release, Subject, Timestamp,
 };
-use futures_lite::future::block_on;
 
 use self::bus::Payments;
 use self::orders::Orders;
@@ -31,12 +31,13 @@ use self::waits::Waits;
 use super::log::Log;
 use crate::faults::Faults;
 use crate::time::{VirtualClock, VirtualTime};
+use crate::{at_once, lock};
 
 /// Items a turn in a simulation: few, so that a batch is often not enough.
 pub(super) const BATCH_MAX: usize = 4;
 /// For how long a replica that was held up may still announce what another has announced and
-/// cleared since: a turn (8 s), a step (2 s), and the longest freeze (40 s).
-pub(super) const STRAGGLER: Duration = Duration::from_secs(50);
+/// cleared since: a turn (8 s), a step (2 s), and standing still (40 s) twice in it.
+pub(super) const STRAGGLER: Duration = Duration::from_secs(90);
 
 /// Who acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,13 @@ impl Watch {
         Arc::new(bus::WatchedBus { watch, actor, inner })
     }
 
+    /// What the loop itself hears, above the faults.
+    pub(super) fn ears(&self, actor: &Actor, inner: Arc<dyn EventBus>) -> Arc<dyn EventBus> {
+        let (watch, actor) = (self.clone(), actor.clone());
+        watch.truth().waits.forget(actor.name);
+        Arc::new(ears::Ears { watch, actor, inner })
+    }
+
     pub(super) fn repo(&self, actor: &Actor, inner: &Arc<dyn OrderRepo>) -> Arc<dyn OrderRepo> {
         let (watch, actor, inner) = (self.clone(), actor.clone(), Arc::clone(inner));
         Arc::new(repo::WatchedRepo { watch, actor, inner })
@@ -134,7 +142,7 @@ impl Watch {
     }
 
     pub(super) fn truth(&self) -> MutexGuard<'_, Truth> {
-        self.truth.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.truth)
     }
 
     fn now(&self) -> Timestamp {
@@ -147,13 +155,27 @@ impl Watch {
 
     /// Looks at what is new on the bus.
     fn audit(&self) {
-        let new = block_on(self.auditor.receive(ReceiveOptions::new(1024)));
+        let new = at_once(self.auditor.receive(ReceiveOptions::new(1024)));
         let new = new.expect("the bus answers");
         let receipts: Vec<_> = new.iter().map(|delivery| delivery.receipt).collect();
-        block_on(self.auditor.ack(&receipts)).expect("the bus answers");
+        at_once(self.auditor.ack(&receipts)).expect("the bus answers");
         let mut truth = self.truth();
-        new.iter().for_each(|delivery| truth.payments.stored(delivery));
+        for delivery in &new {
+            truth.payments.stored(delivery);
+            let verdict = self.reasoned(delivery);
+            verdict.unwrap_or_else(|text| self.log.violation(self.now(), &text));
+        }
         truth.audit.extend(new);
+    }
+
+    /// A dead letter says why, of what, and when.
+    fn reasoned(&self, Delivery { message, .. }: &Delivery) -> Verdict {
+        let has = |name| message.headers.get(name).is_some_and(|value| !value.is_empty());
+        let all = [Headers::REASON, Headers::SUBJECT, Headers::TIME];
+        match (&message.subject, all.into_iter().find(|name| !has(name))) {
+            (Subject::Dead(_), Some(name)) => Err(format!("a dead letter without {name}")),
+            _ => Ok(()),
+        }
     }
 
     /// Times to come back are by the clock of whoever gives back, and a handle on a backend with

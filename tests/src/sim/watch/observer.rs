@@ -1,13 +1,9 @@
 //! What the loops report, against their bounds.
 
-use std::time::Duration;
-
+use expirer_core::flow::Limits;
 use expirer_core::{Observer, Signal};
 
 use super::{Actor, BATCH_MAX, Watch};
-
-/// The longest back-off: `Limits::backoff_max`.
-const RETRY_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct WatchedSignals {
@@ -20,7 +16,7 @@ impl Observer for WatchedSignals {
         let Self { watch, actor } = self;
         match signal {
             Signal::Batch { items, .. } => watch.bounded(actor, "a batch", *items, BATCH_MAX),
-            Signal::Failed { retry_in, .. } if *retry_in > RETRY_MAX => {
+            Signal::Failed { retry_in, .. } if *retry_in > Limits::default().backoff_max => {
                 watch.judge(actor, Err(format!("waits {retry_in:?} before it tries again")));
             }
             Signal::PaymentWaitOver { .. } => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use expirer_core::event::Event;
 use expirer_core::observe::Flow;
 use expirer_core::order::{Order, Phase, State};
-use expirer_core::{Change, Message, OrderId, Revision, Timestamp};
+use expirer_core::{Change, Message, OrderId, Record, Revision, Timestamp};
 
 use crate::faults::Faults;
 
@@ -17,6 +17,8 @@ pub(in crate::sim) struct Orders {
     rows: BTreeMap<OrderId, Row>,
     /// What was published, in order. What the bus lost is not in here.
     pub(in crate::sim) announced: Vec<Announcement>,
+    /// When each expiry was last published.
+    fired: BTreeMap<OrderId, Timestamp>,
     /// Orders that were cancelled without waiting for their payments any longer.
     pub(in crate::sim) waits_over: BTreeSet<OrderId>,
 }
@@ -26,6 +28,10 @@ struct Row {
     revision: Option<Revision>,
     state: Option<State>,
     owes: Vec<Event>,
+    /// Since when it is an order, and not only known ahead of it.
+    known_at: Option<Timestamp>,
+    /// When it ended.
+    ended_at: Option<Timestamp>,
     /// What it no longer owes, and since when.
     cleared: Vec<(Event, Timestamp)>,
     cancelled_by: Option<Role>,
@@ -50,6 +56,7 @@ impl Orders {
         row.revision = Some(revision);
         row.state = Some(change.state.clone());
         row.owes.clone_from(&change.owes);
+        row.note_times(now);
         if !was_cancelled && is_cancelled(row.state.as_ref()) {
             row.cancelled_by = Some(actor.role);
         }
@@ -67,10 +74,10 @@ impl Orders {
     /// Judges an announcement of ours as it is stored by the bus: it has to be owed, or to have
     /// been owed when whoever was held up began.
     pub(super) fn announce(&mut self, event: Event, message: &Message, now: Timestamp) -> Verdict {
-        let (Event::OrderCreated(_) | Event::OrderCancelled(_) | Event::PaymentLate(_)) = &event
-        else {
+        if let Event::ExpirationComplete(due) = &event {
+            self.fired.insert(due.order_id.clone(), now);
             return Ok(());
-        };
+        }
         let is_owed = self.rows.get(order_of(&event)).is_some_and(|row| row.owed(&event, now));
         let verdict = match is_owed {
             true => Ok(()),
@@ -78,6 +85,45 @@ impl Orders {
         };
         self.announced.push((now, event, message.payload.clone(), message.id.clone()));
         verdict
+    }
+
+    /// Whether an expiry went out since that time, or may have and is lost.
+    pub(super) fn has_fired(&self, id: &OrderId, since: Timestamp, faults: &Faults) -> bool {
+        let is_it = |message: &Message| {
+            let event = Event::decode(&message.subject, &message.payload);
+            matches!(event, Some(Ok(Event::ExpirationComplete(due))) if due.order_id == *id)
+        };
+        self.fired.get(id).is_some_and(|at| *at >= since) || faults.lost().iter().any(is_it)
+    }
+
+    /// Since when an order is known, if it is.
+    pub(in crate::sim) fn known_at(&self, id: &OrderId) -> Option<Timestamp> {
+        self.rows.get(id).and_then(|row| row.known_at)
+    }
+
+    /// When an order ended, if it did.
+    pub(in crate::sim) fn ended_at(&self, id: &OrderId) -> Option<Timestamp> {
+        self.rows.get(id).and_then(|row| row.ended_at)
+    }
+
+    /// When an order expires, as far as is known.
+    pub(super) fn expires_at(&self, id: &OrderId) -> Option<Timestamp> {
+        let state = self.rows.get(id).and_then(|row| row.state.as_ref());
+        order(state).map(|order| order.expires_at)
+    }
+
+    /// Whether a record that was read is the row as it was committed last.
+    pub(super) fn is_current(&self, id: &OrderId, read: Option<&Record>) -> bool {
+        let row = self.rows.get(id);
+        match (row.and_then(|row| row.revision), read) {
+            (None, None) => true,
+            (Some(revision), Some(read)) => {
+                read.revision == revision
+                    && row.is_some_and(|row| row.state.as_ref() == Some(&read.state))
+                    && row.is_some_and(|row| row.owes == read.owes)
+            }
+            _ => false,
+        }
     }
 
     /// Who cancelled an order.
@@ -131,10 +177,9 @@ impl Row {
         let id = &change.id;
         let (was, is) = (&before.phase, &after.phase);
         match (was, is) {
-            (Phase::Open(_), Phase::Open(_)) | (Phase::Complete { .. }, Phase::Complete { .. }) => {
-                Ok(())
-            }
-            (Phase::Cancelled, Phase::Cancelled) => Ok(()),
+            (Phase::Open(_), Phase::Open(_)) => moved(id, before, after),
+            (Phase::Complete { .. }, Phase::Complete { .. })
+            | (Phase::Cancelled, Phase::Cancelled) => Ok(()),
             (Phase::Open(_), Phase::Complete { .. }) => one_later(actor, id, before, after),
             (Phase::Open(_), Phase::Cancelled) => Self::cancelled(actor, change, before, after),
             _ => Err(format!("{id}: {} after {}", is.as_str(), was.as_str())),
@@ -156,10 +201,26 @@ impl Row {
         if ours { one_later(actor, id, before, after) } else { Ok(()) }
     }
 
+    fn note_times(&mut self, now: Timestamp) {
+        let Some(order) = order(self.state.as_ref()) else { return };
+        self.known_at.get_or_insert(now);
+        if !order.phase.is_open() {
+            self.ended_at.get_or_insert(now);
+        }
+    }
+
     fn owed(&self, event: &Event, now: Timestamp) -> bool {
         let lately =
             |(cleared, at): &(Event, Timestamp)| cleared == event && now <= *at + STRAGGLER;
         self.owes.contains(event) || self.cleared.iter().any(lately)
+    }
+}
+
+/// Only a higher version moves an order.
+fn moved(id: &OrderId, before: &Order, after: &Order) -> Verdict {
+    match after.version > before.version || after == before {
+        true => Ok(()),
+        false => Err(format!("{id}: {after:?} after {before:?}")),
     }
 }
 

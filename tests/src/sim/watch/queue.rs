@@ -8,6 +8,7 @@ use expirer_core::{
     Release, Result, Timer,
 };
 
+use super::timers::Leased;
 use super::{Actor, BATCH_MAX, Watch};
 
 #[derive(Debug)]
@@ -17,13 +18,26 @@ pub(super) struct WatchedQueue {
     pub(super) inner: Arc<dyn DelayQueue>,
 }
 
+impl WatchedQueue {
+    /// Only what was published is acked: what a crash cut off has to come again.
+    fn fired(&self, leased: &Leased) {
+        let Self { watch, actor, .. } = self;
+        let Leased { timer, at, .. } = leased;
+        let orders = &watch.truth().orders;
+        if !orders.has_fired(&timer.id, *at, &watch.faults) {
+            let text = format!("acked {timer:?}, leased at {at}, without its expiry");
+            watch.judge(actor, Err(text));
+        }
+    }
+}
+
 #[async_trait]
 impl DelayQueue for WatchedQueue {
     async fn schedule(&self, timers: &[Timer]) -> Result<()> {
         let Self { watch, actor, inner } = self;
         watch.bounded(actor, "schedule", timers.len(), BATCH_MAX);
         inner.schedule(timers).await?;
-        watch.truth().timers.schedule(timers, watch.queue_clock.now());
+        watch.truth().timers.schedule(timers, watch.queue_clock.now(), watch.now());
         watch.trace(actor, format_args!("schedule {timers:?}"));
         Ok(())
     }
@@ -43,7 +57,8 @@ impl DelayQueue for WatchedQueue {
         let leases = inner.lease(options.clone()).await?;
         let now = watch.queue_clock.now();
         let until = now + options.duration;
-        let verdict = watch.truth().timers.lease(&leases, options.max, until, now);
+        watch.bounded(actor, "leased", leases.len(), options.max.max(1));
+        let verdict = watch.truth().timers.lease(&leases, until, now, watch.now());
         watch.judge(actor, verdict);
         if !leases.is_empty() {
             watch.trace(actor, format_args!("lease {leases:?}"));
@@ -55,7 +70,8 @@ impl DelayQueue for WatchedQueue {
         let Self { watch, actor, inner } = self;
         watch.bounded(actor, "ack", receipts.len(), BATCH_MAX);
         inner.ack(receipts).await?;
-        watch.truth().timers.ack(receipts, watch.queue_clock.now());
+        let ended = watch.truth().timers.ack(receipts, watch.queue_clock.now());
+        ended.iter().for_each(|leased| self.fired(leased));
         watch.trace(actor, format_args!("ack timers {receipts:?}"));
         Ok(())
     }

@@ -17,6 +17,13 @@ pub(super) struct WatchedRepo {
 }
 
 impl WatchedRepo {
+    /// What is read is what was committed last.
+    fn judge_read(&self, id: &OrderId, read: Option<&Record>) {
+        if !self.watch.truth().orders.is_current(id, read) {
+            self.watch.judge(&self.actor, Err(format!("{id}: read what is not there: {read:?}")));
+        }
+    }
+
     fn committed(&self, change: &Change, outcome: Outcome) {
         let Self { watch, actor, .. } = self;
         let Outcome::Committed(revision) = outcome else {
@@ -24,7 +31,8 @@ impl WatchedRepo {
             return watch.trace(actor, format_args!("conflict {}", change.id));
         };
         let mut truth = watch.truth();
-        if truth.waits.is_over(actor, &change.id, watch.now()) {
+        let expires_at = truth.orders.expires_at(&change.id);
+        if expires_at.is_some_and(|at| truth.waits.is_over(actor, &change.id, at, watch.now())) {
             truth.orders.waits_over.insert(change.id.clone());
         }
         let verdict = truth.orders.commit(actor, change, revision, &watch.faults, watch.now());
@@ -39,7 +47,9 @@ impl WatchedRepo {
 impl OrderRepo for WatchedRepo {
     async fn load(&self, ids: &[OrderId]) -> Result<Vec<Option<Record>>> {
         self.watch.bounded(&self.actor, "load", ids.len(), BATCH_MAX);
-        self.inner.load(ids).await
+        let read = self.inner.load(ids).await?;
+        ids.iter().zip(&read).for_each(|(id, record)| self.judge_read(id, record.as_ref()));
+        Ok(read)
     }
 
     async fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
@@ -54,7 +64,10 @@ impl OrderRepo for WatchedRepo {
 
     async fn overdue(&self, options: OverdueOptions) -> Result<Vec<Record>> {
         self.watch.bounded(&self.actor, "overdue", options.max, BATCH_MAX);
-        self.inner.overdue(options).await
+        let found = self.inner.overdue(options).await?;
+        self.watch.bounded(&self.actor, "overdue records", found.len(), options.max.max(1));
+        found.iter().for_each(|record| self.judge_read(&record.id, Some(record)));
+        Ok(found)
     }
 
     fn capabilities(&self) -> RepoCapabilities {

@@ -11,16 +11,34 @@ use super::Verdict;
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Timers {
     model: TimerModel,
-    /// Which lease a receipt stands for, by a token of our own.
-    leases: BTreeMap<Receipt, (OrderId, u64)>,
+    /// Which lease a receipt stands for.
+    leases: BTreeMap<Receipt, Leased>,
     tokens: u64,
+    /// When, in truth, each was last scheduled.
+    scheduled: BTreeMap<Timer, Timestamp>,
+}
+
+/// One lease.
+#[derive(Clone, Debug)]
+pub(super) struct Leased {
+    pub(super) timer: Timer,
+    /// When, in truth, it began.
+    pub(super) at: Timestamp,
+    token: u64,
 }
 
 impl Timers {
-    pub(super) fn schedule(&mut self, timers: &[Timer], now: Timestamp) {
-        for Timer { id, due } in timers {
-            self.model.apply(id, TimerInput::Schedule { due: *due }, now);
+    /// `now` is by the queue's clock, `truly` is the time.
+    pub(super) fn schedule(&mut self, timers: &[Timer], now: Timestamp, truly: Timestamp) {
+        for timer in timers {
+            self.model.apply(&timer.id, TimerInput::Schedule { due: timer.due }, now);
+            self.scheduled.insert(timer.clone(), truly);
         }
+    }
+
+    /// When, in truth, a timer was last scheduled.
+    pub(super) fn scheduled(&self, timer: &Timer) -> Option<Timestamp> {
+        self.scheduled.get(timer).copied()
     }
 
     pub(super) fn cancel(&mut self, ids: &[OrderId], now: Timestamp) {
@@ -29,46 +47,60 @@ impl Timers {
         }
     }
 
-    /// What a lease brought must have been there, and what it left must not be: never early, never
-    /// twice at once, never left lying.
+    /// What a lease brought must have been there: never early, never twice at once, in order. If
+    /// it brought nothing, nothing may be due: nothing is left lying.
     pub(super) fn lease(
         &mut self,
         leases: &[Lease],
-        max: usize,
         until: Timestamp,
         now: Timestamp,
+        truly: Timestamp,
     ) -> Verdict {
-        let visible = self.model.visible(now);
-        if let Some(lease) = leases.iter().find(|lease| !visible.contains(&lease.timer)) {
-            let (id, due) = (&lease.timer.id, lease.timer.due);
-            let known = self.model.get(id);
-            return Err(format!("leased {id}, due {due}, at {now}, but it is {known:?}"));
+        if leases.is_empty() && self.model.next_visible().is_some_and(|at| at <= now) {
+            return Err(format!("leased nothing and left {:?}, due by {now}", self.model));
         }
-        if leases.len() < max.min(visible.len()) {
-            let left = visible.len() - leases.len();
-            return Err(format!("leased {} timers and left {left} that are due", leases.len()));
+        if !leases.is_sorted_by_key(|lease| lease.timer.due) {
+            return Err(format!("leased out of order: {leases:?}"));
         }
-        for Lease { timer, receipt, .. } in leases {
-            self.tokens += 1;
-            let token = self.tokens;
-            self.model.apply(&timer.id, TimerInput::Lease { token, until }, now);
-            self.leases.insert(*receipt, (timer.id.clone(), token));
+        leases.iter().try_for_each(|lease| self.lease_one(lease, until, now, truly))
+    }
+
+    fn lease_one(
+        &mut self,
+        Lease { timer, receipt, .. }: &Lease,
+        until: Timestamp,
+        now: Timestamp,
+        at: Timestamp,
+    ) -> Verdict {
+        let known = self.model.get(&timer.id);
+        if !known.is_some_and(|state| state.visible_at() <= now && state.due() == timer.due) {
+            return Err(format!("leased {timer:?} at {now}, but it is {known:?}"));
         }
+        self.tokens += 1;
+        let token = self.tokens;
+        self.model.apply(&timer.id, TimerInput::Lease { token, until }, now);
+        self.leases.insert(*receipt, Leased { timer: timer.clone(), at, token });
         Ok(())
     }
 
-    pub(super) fn ack(&mut self, receipts: &[Receipt], now: Timestamp) {
+    /// The leases that an ack has ended; stale receipts end none.
+    pub(super) fn ack(&mut self, receipts: &[Receipt], now: Timestamp) -> Vec<Leased> {
+        let mut ended = Vec::new();
         for receipt in receipts {
-            if let Some((id, token)) = self.leases.remove(receipt) {
-                self.model.apply(&id, TimerInput::Ack { token }, now);
+            let Some(leased) = self.leases.remove(receipt) else { continue };
+            let (id, token) = (&leased.timer.id, leased.token);
+            if self.model.get(id).is_some_and(|state| state.is_held_by(token, now)) {
+                self.model.apply(id, TimerInput::Ack { token }, now);
+                ended.push(leased);
             }
         }
+        ended
     }
 
     pub(super) fn release(&mut self, releases: &[Release], now: Timestamp) {
         for Release { receipt, at } in releases {
-            if let Some((id, token)) = self.leases.remove(receipt) {
-                self.model.apply(&id, TimerInput::Release { token, at: *at }, now);
+            if let Some(Leased { timer, token, .. }) = self.leases.remove(receipt) {
+                self.model.apply(&timer.id, TimerInput::Release { token, at: *at }, now);
             }
         }
     }

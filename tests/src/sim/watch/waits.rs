@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use expirer_core::flow::Limits;
 use expirer_core::{Clock, OrderId, Timestamp};
 
 use super::Actor;
 
-/// For how long it has to wait: `Limits::payment_wait`.
-const PAYMENT_WAIT: Duration = Duration::from_secs(30);
-
-/// When each replica first heard that the time of an order is up.
+/// When each replica first heard that the time of an order is up, since it was last started.
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Waits(BTreeMap<(usize, OrderId), Heard>);
 
@@ -27,12 +25,26 @@ impl Waits {
         self.0.entry((actor.name, id.clone())).or_insert(heard);
     }
 
-    /// Whether the time has passed, in truth or by the replica's own clock, which may have been
-    /// set in between.
-    pub(super) fn is_over(&self, actor: &Actor, id: &OrderId, now: Timestamp) -> bool {
-        self.0.get(&(actor.name, id.clone())).is_some_and(|heard| {
-            let shown = actor.clock.latest().since(heard.shown);
-            now.since(heard.at).max(shown) >= PAYMENT_WAIT
-        })
+    /// A replica that crashed knows nothing any more.
+    pub(super) fn forget(&mut self, name: usize) {
+        self.0.retain(|(of, _), _| *of != name);
+    }
+
+    /// Whether the payment wait has passed since it heard, or since the order's time if that came
+    /// later: by its own clock; or in truth, where that was set in between.
+    pub(super) fn is_over(
+        &self,
+        actor: &Actor,
+        id: &OrderId,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> bool {
+        let Some(heard) = self.0.get(&(actor.name, id.clone())) else { return false };
+        let shown = actor.clock.latest().since(heard.shown.max(expires_at));
+        let truly = match actor.clock.was_set_since(heard.at) {
+            true => now.since(heard.at),
+            false => Duration::ZERO,
+        };
+        shown.max(truly) >= Limits::default().payment_wait
     }
 }
