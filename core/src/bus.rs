@@ -25,14 +25,16 @@ pub trait EventBus: Debug + Send + Sync + 'static {
 
     /// Joins a group on some subjects, and creates it where it is new: it then sees every
     /// message from the oldest retained one on (see [`BusCapabilities::retains`]). Members of a
-    /// group compete; groups do not.
+    /// group compete; groups do not. They may follow different subjects, each with a deadline of its
+    /// own.
     async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Consumer>>;
 
     /// Follows some subjects live: from now on, no acks, nothing left behind, lossy when slow.
     async fn tail(&self, subjects: &[Subject]) -> Result<Box<dyn Tail>>;
 
-    /// How far a group has come on a subject. The counts may be a little behind; the watermark
-    /// may be behind too, and is never ahead.
+    /// How far a group has come on a subject. The counts may be a little behind. The watermark may be
+    /// behind too, is never ahead, and never goes back: nothing is stored before it any more. A group
+    /// or a subject that nobody has used yet has nothing waiting and nothing held.
     async fn progress(&self, group: &Group, subject: &Subject) -> Result<Progress>;
 
     /// What this backend can and cannot do.
@@ -46,7 +48,8 @@ pub trait EventBus: Debug + Send + Sync + 'static {
 #[cfg_attr(any(test, feature = "mock"), mockall::automock)]
 #[async_trait]
 pub trait Consumer: Debug + Send + Sync + 'static {
-    /// Takes messages: at most `max`, as soon as there is one, at the latest after `wait` with none.
+    /// Takes messages: at most `max`, as soon as there is one; none once `wait` is over, and not
+    /// before.
     ///
     /// *Dropped*: nothing is lost; what a dropped call had taken comes back after the ack deadline.
     async fn receive(&self, options: ReceiveOptions) -> Result<Vec<Delivery>>;
@@ -59,7 +62,7 @@ pub trait Consumer: Debug + Send + Sync + 'static {
     async fn release(&self, releases: &[Release]) -> Result<()>;
 
     /// Moves poison to the dead letters of the group ([`Subject::Dead`]) with its reason, subject
-    /// and time in the headers; that is published and confirmed before the original is settled.
+    /// and time in the headers, beside those that the message had; that is published and confirmed before the original is settled.
     /// Stale and unknown receipts are `Ok`.
     async fn reject(&self, rejections: &[Rejection]) -> Result<()>;
 }
@@ -68,8 +71,8 @@ pub trait Consumer: Debug + Send + Sync + 'static {
 #[cfg_attr(any(test, feature = "mock"), mockall::automock)]
 #[async_trait]
 pub trait Tail: Debug + Send + Sync + 'static {
-    /// Takes what has come since: at most `max`, as soon as there is one, at the latest after
-    /// `wait` with none.
+    /// Takes what has come since: at most `max`, as soon as there is one; none once `wait` is over,
+    /// and not before.
     ///
     /// *Dropped*: nothing is lost that the next call would not bring.
     async fn receive(&self, options: ReceiveOptions) -> Result<TailBatch>;

@@ -44,8 +44,8 @@ pub trait DelayQueue: Debug + Send + Sync + 'static {
     /// *Dropped*: each timer is gone or not, possibly later.
     async fn cancel(&self, ids: &[OrderId]) -> Result<()>;
 
-    /// Leases due timers: at most `max`, as soon as there is one, at the latest after `wait` with
-    /// none. Ordered by due time within the batch; across batches and callers there is no order.
+    /// Leases due timers: at most `max`, as soon as there is one; none once `wait` is over, and not
+    /// before. Ordered by due time within the batch; across batches and callers there is no order.
     ///
     /// *Guarantee*: no timer before its due time by the queue's clock; while a lease runs, nobody
     /// else gets the timer. A lease that runs out makes the timer visible again.
@@ -60,7 +60,7 @@ pub trait DelayQueue: Debug + Send + Sync + 'static {
     /// once, if that is past; see [`Release::at`]). The due time stays. A stale or unknown receipt is `Ok` and does nothing.
     async fn release(&self, releases: &[Release]) -> Result<()>;
 
-    /// Counts, possibly a little behind.
+    /// Counts, possibly a little behind: right again within the backend's precision.
     async fn stats(&self) -> Result<QueueStats>;
 
     /// What this backend can and cannot do.
@@ -75,7 +75,8 @@ pub struct LeaseOptions {
     pub max: usize,
     /// How long to wait for the first one.
     pub wait: Duration,
-    /// How long the lease runs, at most [`LEASE_MAX`].
+    /// How long the lease runs, at most [`LEASE_MAX`]; zero is taken as the shortest that the
+    /// backend knows.
     pub duration: Duration,
 }
 
@@ -129,7 +130,8 @@ impl Lease {
 }
 
 /// Proof of one delivery or lease: two numbers that mean something to the backend that minted
-/// them, and to nobody else. It does not survive the process.
+/// them, and to nobody else: it is good on the handle that gave it, and does not survive the
+/// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt {
     key: u64,

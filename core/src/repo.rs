@@ -29,8 +29,9 @@ pub trait OrderRepo: Debug + Send + Sync + 'static {
     async fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>>;
 
     /// Finds records that need attention: open and past due, or owing, since before
-    /// `options.before`. At most `max`; what is returned is not returned again before `again_at`,
-    /// so that stuck records hide no others, unless it changes.
+    /// `options.before`; since when a record owes is by the repository's clock. At most `max`; what is
+    /// returned to anybody is not returned again before `again_at`, so that stuck records hide no
+    /// others, unless it changes. The revision stays.
     async fn overdue(&self, options: OverdueOptions) -> Result<Vec<Record>>;
 
     /// What this backend can and cannot do.

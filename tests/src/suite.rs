@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -236,19 +237,21 @@ impl Suite {
         self
     }
 
-    /// The [simulation](crate::sim) on backends that `build` makes for each run.
+    /// The [simulation](crate::sim) of some seeds, on backends that `build` makes for each run. In
+    /// every 500 of them, everything that can go wrong has to have happened.
     ///
-    /// It runs 2,000 seeds, or those that the environment variable `EXPIRER_SIM_SEEDS` names:
-    /// `5000` for the first 5,000, `17..18` for the seed 17 alone.
+    /// The environment variable `EXPIRER_SIM_SEEDS` names other seeds: `5000` for the first 5,000,
+    /// `17..18` for the seed 17 alone.
     ///
     /// # Panics
-    /// If that variable is no number and no range.
+    /// If that variable is no number and no range, or an empty one.
     pub fn simulation(
         self,
         name: &str,
+        seeds: Range<u64>,
         build: impl Fn(&Materials) -> Backends + Send + Sync + 'static,
     ) -> Self {
-        self.add_trials((name, "simulation"), sim::trials(&Simulation::new(build)))
+        self.add_trials((name, "simulation"), sim::trials(&Simulation::new(build), seeds))
     }
 
     /// Every [planted mistake](crate::planted), which the simulation has to find; how soon is

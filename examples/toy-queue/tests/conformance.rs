@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use expirer_backends::memory::{MemoryBus, MemoryRepo};
+use expirer_conformance::sim::{Backends, Materials};
 use expirer_conformance::time::VirtualTime;
 use expirer_conformance::{Harness, QueueHarness, Suite, Time};
 use expirer_core::{DelayQueue, Result};
@@ -36,6 +39,15 @@ impl QueueHarness for Toy {
     }
 }
 
+/// The toy between the bus and the repository in memory, for the simulation.
+fn between(Materials { queue_clock, bus_clock, repo_clock, seed, .. }: &Materials) -> Backends {
+    Backends {
+        queue: Arc::new(ToyQueue::new(queue_clock.clone())),
+        bus: Arc::new(MemoryBus::new(bus_clock.clone(), *seed)),
+        repo: Arc::new(MemoryRepo::new(repo_clock.clone(), Duration::from_secs(86_400), *seed)),
+    }
+}
+
 fn main() -> ExitCode {
-    Suite::default().queue("toy", Toy::new).run()
+    Suite::default().queue("toy", Toy::new).simulation("toy", 0..100, between).run()
 }

@@ -3,6 +3,7 @@
 mod content;
 mod dead_letters;
 mod groups;
+mod halving;
 mod member;
 mod outages;
 mod progress;
@@ -74,6 +75,7 @@ pub(crate) const CASES: &[Case<dyn BusHarness>] = cases![
     dead_letters::a_rejection_is_for_its_group_alone,
     dead_letters::it_can_be_published_back_and_worked_off,
     dead_letters::one_message_can_be_rejected_time_and_again,
+    halving::one_invalid_item_of_a_batch_rejects_only_itself,
     progress::all_that_is_not_settled_counts,
     progress::what_is_held_or_put_off_counts_as_unacked [Watermark],
     progress::each_group_and_subject_counts_for_itself,

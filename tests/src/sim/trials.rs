@@ -5,8 +5,6 @@ use std::ops::Range;
 use super::{Run, Simulation, Tally};
 use crate::planted::Mistake;
 
-/// How many seeds are run if nobody says otherwise.
-const SEEDS: u64 = 2000;
 /// The seeds of one test: enough for everything that can happen to happen.
 const PART: u64 = 500;
 /// Names the seeds to run.
@@ -17,9 +15,9 @@ const TRACE_LINES_MAX: usize = 60;
 /// A test, and its name.
 pub(crate) type Trial = (String, Box<dyn FnOnce() -> Result<(), String> + Send>);
 
-pub(crate) fn trials(simulation: &Simulation) -> Vec<Trial> {
+pub(crate) fn trials(simulation: &Simulation, seeds: Range<u64>) -> Vec<Trial> {
     let variable = std::env::var(SEEDS_VARIABLE).ok();
-    let (seeds, is_whole) = seeds(variable.as_deref());
+    let (seeds, is_whole) = chosen(variable.as_deref(), seeds);
     let mut trials: Vec<Trial> = parts(&seeds)
         .map(|part| {
             let simulation = simulation.clone();
@@ -46,10 +44,10 @@ fn named(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'stati
 }
 
 /// The seeds to run, and whether they are enough to ask what has happened in them.
-fn seeds(variable: Option<&str>) -> (Range<u64>, bool) {
+fn chosen(variable: Option<&str>, seeds: Range<u64>) -> (Range<u64>, bool) {
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let read = match variable.map(|text| (text, text.split_once(".."))) {
-        None => Some((0..SEEDS, true)),
+        None => Some((seeds, true)),
         Some((count, None)) => number(count).map(|count| (0..count, true)),
         Some((_, Some((from, to)))) => {
             number(from).zip(number(to)).map(|(from, to)| (from..to, false))
@@ -126,16 +124,16 @@ mod tests {
 
     #[test]
     fn seeds_are_a_number_a_range_or_the_default() {
-        assert_eq!(seeds(None), (0..2000, true));
-        assert_eq!(seeds(Some("600")), (0..600, true));
-        assert_eq!(seeds(Some("17..18")), (17..18, false));
+        assert_eq!(chosen(None, 0..90), (0..90, true));
+        assert_eq!(chosen(Some("600"), 0..90), (0..600, true));
+        assert_eq!(chosen(Some("17..18"), 0..90), (17..18, false));
         assert_eq!(parts(&(0..1200)).collect::<Vec<_>>(), [0..500, 500..1000, 1000..1200]);
     }
 
     #[test]
     fn anything_else_is_refused_and_so_is_nothing() {
         for wrong in ["many", "0", "17..17", "18..17", "..", "-1"] {
-            let refused = std::panic::catch_unwind(|| seeds(Some(wrong)));
+            let refused = std::panic::catch_unwind(|| chosen(Some(wrong), 0..90));
             assert!(refused.is_err(), "{wrong}");
         }
     }

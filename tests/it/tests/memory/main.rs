@@ -55,5 +55,9 @@ fn main() -> ExitCode {
     let suite = Suite::default().queue("memory", place).bus("memory", place).repo("memory", place);
     let suspended = || Suspended::new(place());
     let suite = suite.queue("suspended", suspended).bus("suspended", suspended);
-    suite.repo("suspended", suspended).simulation("memory", memory).planted("memory", memory).run()
+    suite
+        .repo("suspended", suspended)
+        .simulation("memory", 0..2000, memory)
+        .planted("memory", memory)
+        .run()
 }
