@@ -12,7 +12,7 @@ use expirer_core::{
     Clock, Message, Receipt, ReceiveOptions, Rejection, Release, Result, Subject, Timer, Timestamp,
 };
 
-use super::{Actor, BATCH_MAX, Role, STRAGGLER, Verdict, Watch};
+use super::{Actor, BATCH_MAX, Role, Verdict, Watch};
 use crate::lock;
 
 #[derive(Debug)]
@@ -54,20 +54,21 @@ impl WatchedConsumer {
     }
 
     /// Judges what it does with a message, and follows the payments.
-    fn settled(&self, receipt: Receipt, judge: fn(&Watch, &Taken) -> Verdict) {
+    fn settled(&self, receipt: Receipt, judge: fn(&Self, &Taken) -> Verdict) {
         let Some(taken) = lock(&self.taken).remove(&receipt) else { return };
         if let (Subject::PaymentCreated, Some(id)) = (&taken.message.subject, &taken.message.id) {
             let now = self.watch.bus_clock.now();
             self.watch.truth().payments.settle(id, receipt, now);
         }
         if !self.watch.faults.has_swallowed(&taken.message) {
-            self.watch.judge(&self.actor, judge(&self.watch, &taken));
+            self.watch.judge(&self.actor, judge(self, &taken));
         }
     }
 }
 
 /// A Scheduler acks an order once its timer is there, be it that the queue loses it.
-fn scheduled(watch: &Watch, Taken { message, at }: &Taken) -> Verdict {
+fn scheduled(member: &WatchedConsumer, Taken { message, at }: &Taken) -> Verdict {
+    let watch = &member.watch;
     if message.subject != Subject::OrderCreated {
         return Ok(());
     }
@@ -82,17 +83,15 @@ fn scheduled(watch: &Watch, Taken { message, at }: &Taken) -> Verdict {
     }
 }
 
-/// Only poison is rejected: what cannot be read, and an expiry of an order that is not known, or
-/// only since whoever rejects it looked.
-fn poison(watch: &Watch, Taken { message, .. }: &Taken) -> Verdict {
+/// Only poison is rejected: what cannot be read, and an expiry of an order that the repository did
+/// not know ten times over.
+fn poison(member: &WatchedConsumer, Taken { message, .. }: &Taken) -> Verdict {
     match Event::decode(&message.subject, &message.payload) {
         Some(Ok(Event::ExpirationComplete(due))) => {
-            let known_at = watch.truth().orders.known_at(&due.order_id);
-            match known_at {
-                Some(at) if at + STRAGGLER < watch.now() => {
-                    Err(format!("rejected {message:?}, whose order is known since {at}"))
-                }
-                _ => Ok(()),
+            let waits = &member.watch.truth().waits;
+            match waits.is_unknown(&member.actor, &due.order_id) {
+                true => Ok(()),
+                false => Err(format!("rejected {message:?} before it was unknown often enough")),
             }
         }
         Some(Ok(_)) => Err(format!("rejected what is no poison: {message:?}")),
@@ -113,7 +112,7 @@ impl Consumer for WatchedConsumer {
     async fn ack(&self, receipts: &[Receipt]) -> Result<()> {
         self.inner.ack(receipts).await?;
         self.watch.trace(&self.actor, format_args!("ack {receipts:?}"));
-        let judge: fn(&Watch, &Taken) -> Verdict = match self.actor.role {
+        let judge: fn(&Self, &Taken) -> Verdict = match self.actor.role {
             Role::Flow(Flow::Scheduler) => scheduled,
             _ => |_, _| Ok(()),
         };

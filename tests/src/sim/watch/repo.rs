@@ -48,7 +48,12 @@ impl OrderRepo for WatchedRepo {
     async fn load(&self, ids: &[OrderId]) -> Result<Vec<Option<Record>>> {
         self.watch.bounded(&self.actor, "load", ids.len(), BATCH_MAX);
         let read = self.inner.load(ids).await?;
-        ids.iter().zip(&read).for_each(|(id, record)| self.judge_read(id, record.as_ref()));
+        for (id, record) in ids.iter().zip(&read) {
+            self.judge_read(id, record.as_ref());
+            if record.as_ref().is_none_or(|record| record.state.order().is_none()) {
+                self.watch.truth().waits.ask_in_vain(&self.actor, id);
+            }
+        }
         Ok(read)
     }
 

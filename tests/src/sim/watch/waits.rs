@@ -1,16 +1,22 @@
-//! Whether a Canceller has waited for the payments of an order as long as it should.
+//! Whether a Canceller was patient: with the payments of an order, and with an order that is not
+//! known.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use expirer_core::flow::Limits;
+use expirer_core::flow::{Limits, UNKNOWN_MAX};
 use expirer_core::{Clock, OrderId, Timestamp};
 
 use super::Actor;
 
-/// When each replica first heard that the time of an order is up, since it was last started.
+/// What each replica knows of orders whose time is up, since it was last started.
 #[derive(Debug, Default)]
-pub(in crate::sim) struct Waits(BTreeMap<(usize, OrderId), Heard>);
+pub(in crate::sim) struct Waits {
+    /// When it first heard of it.
+    heard: BTreeMap<(usize, OrderId), Heard>,
+    /// How often the repository did not know it.
+    unknown: BTreeMap<(usize, OrderId), u32>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Heard {
@@ -22,12 +28,24 @@ struct Heard {
 impl Waits {
     pub(super) fn hear(&mut self, actor: &Actor, id: &OrderId, now: Timestamp) {
         let heard = Heard { at: now, shown: actor.clock.now() };
-        self.0.entry((actor.name, id.clone())).or_insert(heard);
+        self.heard.entry((actor.name, id.clone())).or_insert(heard);
     }
 
     /// A replica that crashed knows nothing any more.
     pub(super) fn forget(&mut self, name: usize) {
-        self.0.retain(|(of, _), _| *of != name);
+        self.heard.retain(|(of, _), _| *of != name);
+        self.unknown.retain(|(of, _), _| *of != name);
+    }
+
+    /// The repository did not know it.
+    pub(super) fn ask_in_vain(&mut self, actor: &Actor, id: &OrderId) {
+        *self.unknown.entry((actor.name, id.clone())).or_default() += 1;
+    }
+
+    /// Whether the repository did not know it ten times over.
+    pub(super) fn is_unknown(&self, actor: &Actor, id: &OrderId) -> bool {
+        let times = self.unknown.get(&(actor.name, id.clone()));
+        times.is_some_and(|times| *times >= UNKNOWN_MAX)
     }
 
     /// Whether the payment wait has passed since it heard, or since the order's time if that came
@@ -39,7 +57,7 @@ impl Waits {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> bool {
-        let Some(heard) = self.0.get(&(actor.name, id.clone())) else { return false };
+        let Some(heard) = self.heard.get(&(actor.name, id.clone())) else { return false };
         let shown = actor.clock.latest().since(heard.shown.max(expires_at));
         let truly = match actor.clock.was_set_since(heard.at) {
             true => now.since(heard.at),
