@@ -6,6 +6,10 @@
 //! * [`model`]: any sequence of calls on a queue, against the core's timer machine.
 //! * [`faults`]: wrappers that suspend, fail and lose.
 //! * [`sim`]: the five loops on virtual time under every fault there is, by a seed.
+//! * [`planted`]: classic mistakes, which the simulation has to find.
+//! * [`time`]: virtual time, and clocks on it that may be wrong.
+//!
+//! `docs/testing.md` shows all of it on a queue of one's own, `examples/toy-queue` is that queue.
 
 #![expect(clippy::expect_used, reason = "a case fails by panicking")]
 
