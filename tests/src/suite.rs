@@ -158,8 +158,8 @@ pub(crate) use cases;
 /// #[derive(Debug)]
 /// struct Mine {
 ///     time: Time,
+///     queue: Arc<dyn DelayQueue>,
 /// }
-/// # impl Mine { fn new() -> Self { todo!() } }
 ///
 /// impl Harness for Mine {
 ///     fn time(&self) -> &Time {
@@ -170,12 +170,13 @@ pub(crate) use cases;
 /// #[async_trait]
 /// impl QueueHarness for Mine {
 ///     async fn queue(&self) -> expirer_core::Result<Arc<dyn DelayQueue>> {
-///         todo!("open the queue of this place")
+///         Ok(Arc::clone(&self.queue))
 ///     }
 /// }
 ///
+/// # fn place() -> Mine { panic!("an example of a place, that nobody opens") }
 /// fn main() -> std::process::ExitCode {
-///     Suite::default().queue("mine", Mine::new).run()
+///     Suite::default().queue("mine", place).run()
 /// }
 /// ```
 #[derive(Debug, Default)]

@@ -233,18 +233,25 @@ fn copies_of_a_message_are_not_answers() {
     assert!(journal[11..].iter().all(|line| line.ends_with(" for 200 ms")), "{journal:?}");
 }
 
+/// What a Canceller does at `now` with the expiry of `o1`.
+async fn handled_at(
+    world: &World,
+    canceller: &Canceller,
+    now: Timestamp,
+) -> crate::flow::consume::Verdict {
+    let world = world.clone().with_batch([expired("o1", Some(now))]);
+    world.lock().now = now;
+    let batch = world.lock().deliveries.pop_front().expect("one batch");
+    crate::flow::consume::Handler::handle(canceller, &batch).await.remove(0)
+}
+
 #[test]
 fn a_moved_order_waits_for_its_payments_anew() {
     let world = World::default()
         .with_row("o1", open(NOW), vec![])
         .with(|world| world.worked_off = Some(Timestamp::MIN));
     let canceller = Canceller::new(world.bus(), world.repo(), world.queue(), world.env());
-    let handle = async |now: Timestamp| {
-        let world = world.clone().with_batch([expired("o1", Some(now))]);
-        world.lock().now = now;
-        let batch = world.lock().deliveries.pop_front().expect("one batch");
-        crate::flow::consume::Handler::handle(&canceller, &batch).await.remove(0)
-    };
+    let handle = async |now: Timestamp| handled_at(&world, &canceller, now).await;
     futures_lite::future::block_on(async {
         handle(NOW).await;
         let later = at(20_000);
@@ -262,12 +269,7 @@ fn a_wait_that_began_before_a_move_is_not_the_wait_of_the_moved_order() {
         .with_row("o1", open(NOW), vec![])
         .with(|world| world.worked_off = Some(Timestamp::MIN));
     let canceller = Canceller::new(world.bus(), world.repo(), world.queue(), world.env());
-    let handle = async |now: Timestamp| {
-        let world = world.clone().with_batch([expired("o1", Some(now))]);
-        world.lock().now = now;
-        let batch = world.lock().deliveries.pop_front().expect("one batch");
-        crate::flow::consume::Handler::handle(&canceller, &batch).await.remove(0)
-    };
+    let handle = async |now: Timestamp| handled_at(&world, &canceller, now).await;
     futures_lite::future::block_on(async {
         handle(NOW).await;
         // Another replica is told that it is not yet time; this one hears of it again only then.
