@@ -5,6 +5,8 @@ mod clock;
 pub mod connect;
 pub mod memory;
 mod options;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "stdio")]
 pub mod stdio;
 

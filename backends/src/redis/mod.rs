@@ -1,0 +1,15 @@
+//! Redis (6.2 and later) and Valkey, one node or a cluster.
+//!
+//! # Delivery
+//! At least once. The server's clock decides what is due; receipts are fenced.
+
+mod connection;
+mod error;
+mod inspect;
+mod join;
+mod script;
+mod target;
+mod url;
+
+/// How errors and capabilities name this backend.
+const BACKEND: &str = "redis";

@@ -1,0 +1,99 @@
+//! Where one case runs: a server of its own behind a proxy of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use expirer_backends::TokioClock;
+use expirer_backends::connect::ConnectOptions;
+use expirer_conformance::{Harness, Server, Time, Tolerance};
+use expirer_core::Clock;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::servers::proxy::{Mode, Proxy};
+use crate::servers::redis::RedisServer;
+
+/// A place with one server.
+#[derive(Debug)]
+pub(crate) struct Place {
+    time: Time,
+    pub(crate) server: RedisServer,
+    pub(crate) proxy: Proxy,
+    // Last: what runs on it is dropped first.
+    runtime: Arc<Runtime>,
+}
+
+impl Place {
+    /// On one server without TLS or password.
+    pub(crate) fn plain() -> Self {
+        Self::on(RedisServer::start())
+    }
+
+    /// On one server with TLS, a password and a client's certificate.
+    pub(crate) fn secured() -> Self {
+        Self::on(RedisServer::secured())
+    }
+
+    pub(crate) fn on(server: RedisServer) -> Self {
+        let runtime = runtime();
+        let proxy = Proxy::start(runtime.handle(), server.target());
+        Self { time: real_time(&runtime), server, proxy, runtime }
+    }
+
+    /// The URL, by way of the proxy.
+    pub(crate) fn url(&self) -> String {
+        self.server.url_by(self.proxy.port())
+    }
+
+    /// Runs a test of its own.
+    pub(crate) fn block_on(&self, test: impl Future<Output = ()> + Send) {
+        self.runtime.block_on(test);
+    }
+}
+
+impl Harness for Place {
+    fn time(&self) -> &Time {
+        &self.time
+    }
+
+    fn server(&self) -> Option<&dyn Server> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Server for Place {
+    async fn restart(&self) {
+        self.server.kill();
+        assert!(self.server.revive(), "redis-server starts again");
+    }
+
+    async fn cut(&self) {
+        self.proxy.set(Mode::Cut);
+    }
+
+    async fn mend(&self) {
+        self.proxy.set(Mode::Open);
+    }
+}
+
+/// What a backend is given; `seed` as another process would have another.
+pub(crate) fn options(seed: u64) -> ConnectOptions {
+    ConnectOptions::new(clock(), seed)
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(TokioClock::new())
+}
+
+pub(crate) fn runtime() -> Arc<Runtime> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    Arc::new(runtime.expect("a runtime"))
+}
+
+/// The machine's time; server and test share its clock, and only whole milliseconds differ.
+pub(crate) fn real_time(runtime: &Arc<Runtime>) -> Time {
+    let tolerance = Tolerance { early: Duration::from_millis(1), late: Duration::from_secs(20) };
+    let runtime = Arc::clone(runtime);
+    Time::real(clock(), tolerance, move |case| runtime.block_on(case))
+}

@@ -1,0 +1,145 @@
+//! One Redis server, which syncs every write to its file before it answers.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::certificates::Certificates;
+use super::process::{Process, free_port};
+
+/// Starting may meet a port that somebody took in between.
+const TRIES: u32 = 10;
+/// The password of a [secured](RedisServer::secured) server, with what has to be escaped in a URL.
+pub(crate) const PASSWORD: &str = "pass/w:rd";
+
+/// A private server.
+#[derive(Debug)]
+pub(crate) struct RedisServer {
+    dir: TempDir,
+    port: u16,
+    tls: Option<(u16, Certificates)>,
+    args: Vec<String>,
+    process: Mutex<Option<Process>>,
+}
+
+impl RedisServer {
+    /// A server with an append-only file, synced always.
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, with more arguments, such as `--maxmemory 4mb`.
+    pub(crate) fn with(args: &[&str]) -> Self {
+        Self::launch(args, false)
+    }
+
+    /// A server that takes [`PASSWORD`] and speaks TLS, with certificates of its own, and wants
+    /// one of the client, too.
+    pub(crate) fn secured() -> Self {
+        Self::launch(&["--requirepass", PASSWORD], true)
+    }
+
+    fn launch(args: &[&str], tls: bool) -> Self {
+        for _ in 0..TRIES {
+            let dir = TempDir::new().expect("a temporary folder");
+            let tls = tls.then(|| (free_port(), Certificates::generate(dir.path())));
+            let args = args.iter().map(ToString::to_string).collect();
+            let server = Self { dir, port: free_port(), tls, args, process: Mutex::default() };
+            if server.revive() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start: is it installed? see scripts/brokers");
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder of its files.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The URL for a client that comes through `port`; add options with `?` or, over TLS, `&`.
+    pub(crate) fn url_by(&self, port: u16) -> String {
+        match &self.tls {
+            Some((_, certificates)) => {
+                format!("rediss://:pass%2Fw:rd@localhost:{port}?{}", certificates.options())
+            }
+            None => format!("redis://127.0.0.1:{port}"),
+        }
+    }
+
+    /// The URL of the server itself.
+    pub(crate) fn url(&self) -> String {
+        self.url_by(self.target())
+    }
+
+    /// The port that a URL for it goes to in the end.
+    pub(crate) fn target(&self) -> u16 {
+        self.tls.as_ref().map_or(self.port, |(port, _)| *port)
+    }
+
+    /// Ends it without warning.
+    pub(crate) fn kill(&self) {
+        drop(self.lock().take());
+    }
+
+    /// Starts it on the data that it left; `false` if it ended at once.
+    pub(crate) fn revive(&self) -> bool {
+        let log = self.dir().join("log");
+        let mut process = Process::start(&mut self.command(), &log).expect("redis-server starts");
+        let is_ready = process.wait_until(|| answers(self.port));
+        *self.lock() = is_ready.then_some(process);
+        is_ready
+    }
+
+    /// What `redis-cli` prints for a command.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    pub(crate) fn cli(&self, args: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]).args(args);
+        if self.tls.is_some() {
+            command.env("REDISCLI_AUTH", PASSWORD);
+        }
+        let output = command.output().expect("redis-cli runs");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]).arg("--dir");
+        command.arg(self.dir()).args(["--save", "", "--appendonly", "yes"]);
+        command.args(["--appendfsync", "always", "--daemonize", "no"]).args(&self.args);
+        if let Some((port, certificates)) = &self.tls {
+            command.args(["--tls-port", &port.to_string()]).args(certificates.server_args());
+        }
+        command
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a server answers a `PING`, be it that it wants a password first.
+pub(crate) fn answers(port: u16) -> bool {
+    ask(port).is_ok_and(|answer| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
+}
+
+fn ask(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 64];
+    let read = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
+}
