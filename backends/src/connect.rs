@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | `memory:` | yes | yes | yes | – |
 //! | `stdio:` | yes | – | – | `stdio` |
+//! | `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://` | – | yes | – | `redis` |
 
 use std::sync::Arc;
 
@@ -12,6 +13,35 @@ use expirer_core::{DelayQueue, Error, ErrorKind, EventBus, OrderRepo, Result};
 use crate::memory::{MemoryBus, MemoryQueue, MemoryRepo};
 
 pub use crate::options::{ConnectOptions, Finite};
+
+/// A backend that was opened, and what its operator should know.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Opened<T> {
+    /// The backend.
+    pub backend: T,
+    /// Settings of its server that can lose orders, in plain text, without secrets.
+    pub warnings: Vec<String>,
+}
+
+impl<T> Opened<T> {
+    /// A backend without warnings.
+    pub const fn new(backend: T) -> Self {
+        Self { backend, warnings: Vec::new() }
+    }
+
+    /// Says what the operator should know.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
+    }
+
+    /// The same warnings on another view of the backend.
+    pub fn map<U>(self, view: impl FnOnce(T) -> U) -> Opened<U> {
+        Opened { backend: view(self.backend), warnings: self.warnings }
+    }
+}
 
 /// A bus, and the end of its input, if it has one.
 #[derive(Clone, Debug)]
@@ -28,16 +58,24 @@ pub struct Bus {
 enum Scheme {
     Memory,
     Stdio,
+    Redis,
 }
 
 /// Each scheme that this version knows, and the cargo feature that it needs.
-const SCHEMES: [(&str, Scheme, Option<&str>); 2] =
-    [("memory", Scheme::Memory, None), ("stdio", Scheme::Stdio, Some("stdio"))];
+const SCHEMES: [(&str, Scheme, Option<&str>); 6] = [
+    ("memory", Scheme::Memory, None),
+    ("stdio", Scheme::Stdio, Some("stdio")),
+    ("redis", Scheme::Redis, Some("redis")),
+    ("rediss", Scheme::Redis, Some("redis")),
+    ("redis+cluster", Scheme::Redis, Some("redis")),
+    ("rediss+cluster", Scheme::Redis, Some("redis")),
+];
 
 const fn is_compiled_in(scheme: Scheme) -> bool {
     match scheme {
         Scheme::Memory => true,
         Scheme::Stdio => cfg!(feature = "stdio"),
+        Scheme::Redis => cfg!(feature = "redis"),
     }
 }
 
@@ -47,19 +85,21 @@ const fn is_compiled_in(scheme: Scheme) -> bool {
 /// [`ErrorKind::Invalid`] for a broken URL or an unknown scheme, [`ErrorKind::Unsupported`] where
 /// the backend has no bus or is compiled out, and what connecting gives.
 #[expect(clippy::unused_async, reason = "backends with a server connect here")]
-pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Bus> {
+pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Opened<Bus>> {
     match parse(url)? {
         Scheme::Memory => {
             let bus = MemoryBus::new(Arc::clone(&options.clock), options.seed);
-            Ok(Bus { bus: Arc::new(bus), finite: None })
+            Ok(Opened::new(Bus { bus: Arc::new(bus), finite: None }))
         }
         #[cfg(feature = "stdio")]
         Scheme::Stdio => {
             let bus = Arc::new(crate::stdio::StdioBus::open(options)?);
-            Ok(Bus { finite: Some(Arc::<crate::stdio::StdioBus>::clone(&bus)), bus })
+            let finite: Arc<dyn Finite> = Arc::<crate::stdio::StdioBus>::clone(&bus);
+            Ok(Opened::new(Bus { finite: Some(finite), bus }))
         }
         #[cfg(not(feature = "stdio"))]
         Scheme::Stdio => Err(without("bus", "stdio")),
+        Scheme::Redis => Err(without("bus", "redis")),
     }
 }
 
@@ -67,11 +107,24 @@ pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Bus> {
 ///
 /// # Errors
 /// As for [`bus`].
-#[expect(clippy::unused_async, reason = "backends with a server connect here")]
-pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Arc<dyn DelayQueue>> {
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(clippy::unused_async, reason = "backends with a server connect here")
+)]
+pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn DelayQueue>>> {
     match parse(url)? {
-        Scheme::Memory => Ok(Arc::new(MemoryQueue::new(Arc::clone(&options.clock), options.seed))),
+        Scheme::Memory => {
+            let queue = MemoryQueue::new(Arc::clone(&options.clock), options.seed);
+            Ok(Opened::new(Arc::new(queue)))
+        }
         Scheme::Stdio => Err(without("delay queue", "stdio")),
+        #[cfg(feature = "redis")]
+        Scheme::Redis => {
+            let opened = crate::redis::RedisQueue::open(url, options).await?;
+            Ok(opened.map(|queue| Arc::new(queue) as Arc<dyn DelayQueue>))
+        }
+        #[cfg(not(feature = "redis"))]
+        Scheme::Redis => Err(without("delay queue", "redis")),
     }
 }
 
@@ -80,13 +133,15 @@ pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Arc<dyn DelayQ
 /// # Errors
 /// As for [`bus`].
 #[expect(clippy::unused_async, reason = "backends with a server connect here")]
-pub async fn repo(url: &str, options: &ConnectOptions) -> Result<Arc<dyn OrderRepo>> {
+pub async fn repo(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn OrderRepo>>> {
     match parse(url)? {
         Scheme::Memory => {
             let clock = Arc::clone(&options.clock);
-            Ok(Arc::new(MemoryRepo::new(clock, options.keep_ended, options.seed)))
+            let repo = MemoryRepo::new(clock, options.keep_ended, options.seed);
+            Ok(Opened::new(Arc::new(repo)))
         }
         Scheme::Stdio => Err(without("order repository", "stdio")),
+        Scheme::Redis => Err(without("order repository", "redis")),
     }
 }
 
@@ -105,7 +160,7 @@ fn parse(url: &str) -> Result<Scheme> {
         let text = format!("{name}: is compiled out: build with the cargo feature `{feature}`");
         return Err(Error::new(ErrorKind::Unsupported, "connect", "parse", text));
     }
-    if !rest.is_empty() {
+    if !rest.is_empty() && matches!(scheme, Scheme::Memory | Scheme::Stdio) {
         return Err(invalid(format!("{name}: takes nothing after the colon")));
     }
     Ok(*scheme)
@@ -140,9 +195,12 @@ mod tests {
     fn memory_is_all_three() {
         let options = options();
         block_on(async {
-            assert!(bus("memory:", &options).await.unwrap().finite.is_none());
-            assert_eq!(queue("memory:", &options).await.unwrap().capabilities().backend, "memory");
-            assert_eq!(repo("memory:", &options).await.unwrap().capabilities().backend, "memory");
+            assert!(bus("memory:", &options).await.unwrap().backend.finite.is_none());
+            let queue = queue("memory:", &options).await.unwrap();
+            assert_eq!(queue.backend.capabilities().backend, "memory");
+            let repo = repo("memory:", &options).await.unwrap();
+            assert_eq!(repo.backend.capabilities().backend, "memory");
+            assert!(queue.warnings.is_empty() && repo.warnings.is_empty());
         });
     }
 

@@ -37,6 +37,13 @@ pub(crate) struct Finding {
     pub(crate) text: Cow<'static, str>,
 }
 
+impl Finding {
+    /// What a backend warns of.
+    pub(crate) const fn warning(text: String) -> Self {
+        Self { level: Level::Warning, text: Cow::Owned(text) }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {

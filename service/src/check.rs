@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::capability::{Capabilities, Finding, Level};
+use crate::capability::{Finding, Level};
 use crate::config::Config;
 use crate::http::Listener;
 use crate::wire::Parts;
@@ -15,7 +15,7 @@ use crate::wire::Parts;
 pub(crate) async fn run(config: &Config) -> Result<ExitCode, String> {
     let parts = Parts::connect(config).await?;
     let capabilities = parts.capabilities();
-    let findings = findings(&capabilities, config).await;
+    let findings = findings(&parts, config).await;
     let refused = is_refused(&findings);
     // Whoever closed the output does not want the rest.
     drop(print(config, &capabilities.to_string(), &findings, refused));
@@ -23,12 +23,12 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode, String> {
 }
 
 /// What `serve` would find, the address included: it is bound and at once given back.
-async fn findings(capabilities: &Capabilities, config: &Config) -> Vec<Finding> {
+async fn findings(parts: &Parts, config: &Config) -> Vec<Finding> {
     match Listener::open(config).await {
-        Ok(listener) => capabilities.findings(config, listener.map(|bound| bound.address)),
+        Ok(listener) => parts.findings(config, listener.map(|bound| bound.address)),
         Err(text) => {
             let taken = Finding { level: Level::Error, text: text.into() };
-            [vec![taken], capabilities.findings(config, None)].concat()
+            [vec![taken], parts.findings(config, None)].concat()
         }
     }
 }
@@ -75,8 +75,8 @@ mod tests {
             (vec![(Key::Http, taken.1.as_str())], true),
         ] {
             let config = Config::flagged(&given);
-            let capabilities = Parts::connect(&config).await.unwrap().capabilities();
-            let findings = findings(&capabilities, &config).await;
+            let parts = Parts::connect(&config).await.unwrap();
+            let findings = findings(&parts, &config).await;
             assert_eq!(is_refused(&findings), refused, "{findings:?}");
         }
     }
@@ -86,13 +86,13 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         let config = Config::flagged(&[(Key::Http, &address)]);
-        let capabilities = Parts::connect(&config).await.unwrap().capabilities();
-        let taken = findings(&capabilities, &config).await;
+        let parts = Parts::connect(&config).await.unwrap();
+        let taken = findings(&parts, &config).await;
         assert_eq!(taken[0].level, Level::Error);
         assert!(taken[0].text.contains(&format!("--http {address}: cannot listen")), "{taken:?}");
         drop(free);
         for _ in 0..2 {
-            let free = findings(&capabilities, &config).await;
+            let free = findings(&parts, &config).await;
             assert!(free.iter().all(|finding| finding.level == Level::Note), "{free:?}");
         }
     }

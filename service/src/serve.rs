@@ -99,7 +99,7 @@ impl Service {
         let listener = Listener::open(config).await?;
         let parts = Parts::connect(config).await?;
         let address = listener.as_ref().map(|listener| listener.address);
-        check(&parts.capabilities().findings(config, address))?;
+        check(&parts.findings(config, address))?;
         log_start(config, listener.as_ref());
 
         let stop = Stop::new();

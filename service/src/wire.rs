@@ -1,5 +1,6 @@
 //! Puts the parts together: backends by URL, loops by role.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use expirer_core::observe::Flow;
 use expirer_core::{Clock, DelayQueue, OrderRepo};
 use tokio::task::JoinSet;
 
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, Finding};
 use crate::config::{BackendUrl, Chosen, Config};
 use crate::observer::Ears;
 use crate::random;
@@ -33,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) repo: Arc<dyn OrderRepo>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ears: Arc<Ears>,
+    /// What the backends' operators should know, each once.
+    warnings: Vec<String>,
     env: Env,
 }
 
@@ -55,8 +58,22 @@ impl Parts {
         let bus = bus.map_err(|error| failed("bus", &config.bus, &error))?;
         let ears = Arc::new(Ears::new(&config.roles.value.flows));
         let env = Env::new(Arc::clone(&clock), Arc::<Ears>::clone(&ears));
-        let env = env.with_limits(limits(config, seed, bus.finite.is_some()));
-        Ok(Self { bus, queue, repo, clock, ears, env })
+        let env = env.with_limits(limits(config, seed, bus.backend.finite.is_some()));
+        let mut warnings = [queue.warnings, repo.warnings, bus.warnings].concat();
+        warnings.sort_unstable();
+        // One server may be all three.
+        warnings.dedup();
+        let (bus, queue, repo) = (bus.backend, queue.backend, repo.backend);
+        Ok(Self { bus, queue, repo, clock, ears, warnings, env })
+    }
+
+    /// What the roles miss and the backends warn of, the worst first; `address` is where HTTP
+    /// listens.
+    pub(crate) fn findings(&self, config: &Config, address: Option<SocketAddr>) -> Vec<Finding> {
+        let mut findings = self.capabilities().findings(config, address);
+        findings.extend(self.warnings.iter().cloned().map(Finding::warning));
+        findings.sort_by_key(|finding| finding.level as u8);
+        findings
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {

@@ -7,9 +7,14 @@ mod connection;
 mod error;
 mod inspect;
 mod join;
+pub mod queue;
 mod script;
 mod target;
 mod url;
 
+pub use queue::RedisQueue;
+
 /// How errors and capabilities name this backend.
 const BACKEND: &str = "redis";
+/// What precedes our own keys where the URL has no prefix.
+const PREFIX: &str = "expirer";

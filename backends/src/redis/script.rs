@@ -47,7 +47,6 @@ pub(crate) struct Call {
 
 impl Call {
     /// A plain command that belongs where `key` is; append its arguments, the key among them.
-    #[expect(dead_code, reason = "the bus and the repository of this backend use it")]
     pub(crate) fn command(name: &str, key: &str) -> Self {
         Self { tag: hash_tag(key).to_owned(), cmd: redis::cmd(name), script: None }
     }

@@ -49,7 +49,6 @@ pub(crate) struct Options {
     /// How many shards a queue has, if the URL says so.
     pub(crate) shards: Option<u16>,
     /// How long the bus keeps what every group has settled, if the URL says so.
-    #[expect(dead_code, reason = "the bus of this backend uses it")]
     pub(crate) retain: Option<Duration>,
 }
 

@@ -44,10 +44,10 @@ impl Service {
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
         let options = ConnectOptions::new(Arc::clone(&clock), 1);
-        let bus = connect::bus("memory:", &options).await.unwrap().bus;
+        let bus = connect::bus("memory:", &options).await.unwrap().backend.bus;
         let repo = match repo {
             Some(repo) => repo,
-            None => connect::repo("memory:", &options).await.unwrap(),
+            None => connect::repo("memory:", &options).await.unwrap().backend,
         };
         let ears = Arc::new(Ears::new(&[Flow::Scheduler, Flow::Expirer]));
         let env = Env::new(Arc::clone(&clock), Arc::<Ears>::clone(&ears));

@@ -8,11 +8,14 @@ use std::process::ExitCode;
 
 use expirer_conformance::Suite;
 
+use place::Place;
 use servers::redis::RedisServer;
 use servers::redis_cluster::RedisCluster;
 
 fn main() -> ExitCode {
     Suite::default()
+        .queue("redis", Place::plain)
+        .queue("redis-tls", Place::secured)
         .test("servers::one_starts_and_keeps_what_it_has", || {
             for server in [RedisServer::start(), RedisServer::secured()] {
                 assert_eq!(server.cli(&["SET", "k", "v"]), "OK");

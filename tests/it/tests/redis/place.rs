@@ -1,13 +1,14 @@
 //! Where one case runs: a server of its own behind a proxy of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_backends::TokioClock;
-use expirer_backends::connect::ConnectOptions;
-use expirer_conformance::{Harness, Server, Time, Tolerance};
-use expirer_core::Clock;
+use expirer_backends::connect::{self, ConnectOptions};
+use expirer_conformance::{Harness, QueueHarness, Server, Time, Tolerance};
+use expirer_core::{Clock, DelayQueue, Result};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::servers::proxy::{Mode, Proxy};
@@ -62,6 +63,13 @@ impl Harness for Place {
 }
 
 #[async_trait]
+impl QueueHarness for Place {
+    async fn queue(&self) -> Result<Arc<dyn DelayQueue>> {
+        Ok(connect::queue(&self.url(), &options()).await?.backend)
+    }
+}
+
+#[async_trait]
 impl Server for Place {
     async fn restart(&self) {
         self.server.kill();
@@ -77,9 +85,10 @@ impl Server for Place {
     }
 }
 
-/// What a backend is given; `seed` as another process would have another.
-pub(crate) fn options(seed: u64) -> ConnectOptions {
-    ConnectOptions::new(clock(), seed)
+/// What a backend is given: a seed of its own each time, as in a process of its own.
+pub(crate) fn options() -> ConnectOptions {
+    static SEED: AtomicU64 = AtomicU64::new(1);
+    ConnectOptions::new(clock(), SEED.fetch_add(1 << 32, Ordering::Relaxed))
 }
 
 fn clock() -> Arc<dyn Clock> {
