@@ -184,18 +184,15 @@ impl RedisQueue {
     async fn wait(&self, ear: &wakes::Ear<'_>, look: &Look, asked: Timestamp, deadline: Timestamp) {
         let next = look.next.map_or(POLL, |next| next.max(PAUSE_MIN));
         let mut until = (asked + next.min(self.wakes.poll())).min(deadline);
-        let local = |at: Timestamp| Timestamp::from_millis(at.as_millis() + look.ahead_ms);
-        let server = |at: Timestamp| Timestamp::from_millis(at.as_millis() - look.ahead_ms);
+        let mut known = Timestamp::from_millis(until.as_millis() - look.ahead_ms);
         loop {
             let time = async {
                 self.clock.sleep_until(until).await;
                 None
             };
-            let heard = async { Some(ear.earlier(server(until)).await) };
-            match future::or(heard, time).await {
-                Some(at) => until = local(at),
-                None => return,
-            }
+            let heard = async { Some(ear.earlier(known).await) };
+            let Some(at) = future::or(heard, time).await else { return };
+            (known, until) = (at, Timestamp::from_millis(at.as_millis() + look.ahead_ms));
         }
     }
 
