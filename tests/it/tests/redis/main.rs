@@ -1,5 +1,7 @@
 //! The conformance suite and faults on private Redis servers.
 
+mod cluster;
+mod faults;
 mod place;
 #[path = "../servers/mod.rs"]
 mod servers;
@@ -8,27 +10,40 @@ use std::process::ExitCode;
 
 use expirer_conformance::Suite;
 
+use cluster::{ClusterPlace, Clusters};
 use place::Place;
-use servers::redis::RedisServer;
-use servers::redis_cluster::RedisCluster;
 
 fn main() -> ExitCode {
-    Suite::default()
+    let clusters = Clusters::default();
+    let suite = Suite::default()
         .queue("redis", Place::plain)
         .queue("redis-tls", Place::secured)
-        .test("servers::one_starts_and_keeps_what_it_has", || {
-            for server in [RedisServer::start(), RedisServer::secured()] {
-                assert_eq!(server.cli(&["SET", "k", "v"]), "OK");
-                server.kill();
-                assert!(server.revive());
-                assert_eq!(server.cli(&["GET", "k"]), "v");
-            }
-        })
-        .test("servers::a_cluster_comes_back", || {
-            let cluster = RedisCluster::start();
-            assert_eq!(cluster.nodes()[0].cli(&["-c", "SET", "k", "v"]), "OK");
-            cluster.restart();
-            assert_eq!(cluster.master_of("k").cli(&["GET", "k"]), "v");
-        })
-        .run()
+        .queue("redis-cluster", move || ClusterPlace::new(&clusters));
+    faults(suite).run()
+}
+
+fn faults(suite: Suite) -> Suite {
+    macro_rules! tests {
+        ($($module:ident::$test:ident,)+) => {
+            suite$(.test(concat!(stringify!($module), "::", stringify!($test)), $module::$test))+
+        };
+    }
+    tests![
+        faults::scripts_are_loaded_again_after_a_flush,
+        faults::a_full_server_refuses_and_takes_more_once_there_is_room,
+        faults::a_key_of_another_type_is_named_and_nothing_panics,
+        faults::a_foreign_member_stands_in_nobodys_way,
+        faults::another_number_of_shards_is_refused,
+        faults::several_shards_are_one_queue,
+        faults::a_connection_that_stops_answering_is_replaced,
+        faults::a_replica_is_waited_for_until_it_is_a_master,
+        faults::wrong_credentials_and_missing_permissions_are_told,
+        faults::nobody_and_somebody_else_at_the_address_are_told,
+        faults::settings_that_can_lose_orders_are_warned_of,
+        faults::a_pending_timer_costs_its_entry_alone,
+        faults::what_was_in_flight_leaves_nothing_behind,
+        faults::waiting_costs_a_few_commands_a_second_and_an_earlier_timer_is_in_time,
+        faults::a_wake_up_that_was_lost_with_its_connection_costs_a_moment,
+        cluster::a_master_that_is_killed_is_replaced,
+    ]
 }

@@ -47,7 +47,7 @@ impl Place {
     }
 
     /// Runs a test of its own.
-    pub(crate) fn block_on(&self, test: impl Future<Output = ()> + Send) {
+    pub(crate) fn block_on(&self, test: impl Future<Output = ()>) {
         self.runtime.block_on(test);
     }
 }

@@ -46,10 +46,12 @@ impl RedisCluster {
 
     /// Waits until every slot is served and there are three replicas in step with their masters.
     pub(crate) fn wait_until_healthy(&self) -> bool {
-        wait_until(|| {
-            let is_ok = |node: &RedisServer| node.cli(&["CLUSTER", "INFO"]).contains("state:ok");
-            self.nodes.iter().all(is_ok) && self.replicas_in_step() == NODES / 2
-        })
+        wait_until(|| self.is_healthy())
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        let is_ok = |node: &RedisServer| node.cli(&["CLUSTER", "INFO"]).contains("state:ok");
+        self.nodes.iter().all(is_ok) && self.replicas_in_step() == NODES / 2
     }
 
     /// The master that serves a key.
@@ -68,6 +70,11 @@ impl RedisCluster {
     /// Ends every node without warning and starts them again.
     pub(crate) fn restart(&self) {
         self.nodes.iter().for_each(RedisServer::kill);
+        self.revive();
+    }
+
+    /// Starts every node, after all were killed.
+    pub(crate) fn revive(&self) {
         for node in &self.nodes {
             assert!(node.revive(), "a node of the cluster starts again");
         }

@@ -1,0 +1,371 @@
+//! What servers do to us, and what they are asked for no reason.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use expirer_backends::connect;
+use expirer_conformance::{Harness, QueueHarness, Server};
+use expirer_core::{
+    Clock, DelayQueue, Error, ErrorKind, Lease, LeaseOptions, OrderId, Release, Timer, Timestamp,
+};
+
+use crate::place::{Place, options, runtime};
+use crate::servers::proxy::Mode;
+use crate::servers::redis::RedisServer;
+
+/// How long anything may take on a busy machine.
+const LONG: Duration = Duration::from_secs(20);
+
+fn timer(id: &str, due: Timestamp) -> Timer {
+    Timer::new(OrderId::new(id).expect("an id"), due)
+}
+
+fn waiting(max: usize) -> LeaseOptions {
+    LeaseOptions::new(max).with_wait(LONG).with_duration(Duration::from_secs(60))
+}
+
+fn ids(leases: &[Lease]) -> Vec<&str> {
+    leases.iter().map(|lease| lease.timer.id.as_str()).collect()
+}
+
+/// The error of opening a queue.
+async fn refused(url: &str) -> Error {
+    match connect::queue(url, &options()).await {
+        Ok(_) => panic!("{url} opens"),
+        Err(error) => error,
+    }
+}
+
+/// Repeats a call until it succeeds, as the loops do.
+async fn eventually<T>(clock: &dyn Clock, call: impl AsyncFn() -> expirer_core::Result<T>) -> T {
+    let limit = clock.now() + LONG;
+    loop {
+        match call().await {
+            Ok(done) => return done,
+            Err(error) => assert!(clock.now() < limit, "{error}"),
+        }
+        clock.sleep_until(clock.now() + Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) fn scripts_are_loaded_again_after_a_flush() {
+    let place = Place::plain();
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        let now = place.time().clock().now();
+        let timers: Vec<_> = (0..2000).map(|n| timer(&format!("o{n}"), now)).collect();
+        for _ in 0..2 {
+            assert_eq!(place.server.cli(&["SCRIPT", "FLUSH"]), "OK");
+            queue.schedule(&timers).await.expect("in a pipeline, too");
+            assert_eq!(place.server.cli(&["SCRIPT", "FLUSH"]), "OK");
+            let leases = queue.lease(LeaseOptions::new(5)).await.expect("leases");
+            assert_eq!(leases.len(), 5);
+            assert_eq!(place.server.cli(&["SCRIPT", "FLUSH"]), "OK");
+            let receipts: Vec<_> = leases.iter().map(|lease| lease.receipt).collect();
+            queue.ack(&receipts).await.expect("acks");
+        }
+    });
+}
+
+pub(crate) fn a_full_server_refuses_and_takes_more_once_there_is_room() {
+    let place = Place::on(RedisServer::with(&["--maxmemory-policy", "noeviction"]));
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        let due = place.time().clock().now();
+        queue.schedule(&[timer("o1", due)]).await.expect("there is room");
+        assert_eq!(place.server.cli(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
+        let error = queue.schedule(&[timer("o2", due)]).await.expect_err("full");
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+        assert_eq!(place.server.cli(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
+        queue.schedule(&[timer("o2", due)]).await.expect("there is room again");
+        let leases = queue.lease(waiting(9)).await.expect("leases");
+        assert_eq!(ids(&leases), ["o1", "o2"]);
+    });
+}
+
+pub(crate) fn a_key_of_another_type_is_named_and_nothing_panics() {
+    let place = Place::plain();
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        assert_eq!(place.server.cli(&["SET", "{expirer:q:0}:due", "x"]), "OK");
+        let now = place.time().clock().now();
+        let scheduled = queue.schedule(&[timer("o1", now)]).await;
+        let leased = queue.lease(LeaseOptions::new(1)).await.map(drop);
+        let counted = queue.stats().await.map(drop);
+        for answer in [scheduled, leased, counted] {
+            let error = answer.expect_err("a string is no sorted set");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        }
+        place.server.cli(&["DEL", "{expirer:q:0}:due"]);
+        queue.schedule(&[timer("o1", now)]).await.expect("mended");
+    });
+}
+
+pub(crate) fn a_foreign_member_stands_in_nobodys_way() {
+    let place = Place::plain();
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        let now = place.time().clock().now();
+        place.server.cli(&["ZADD", "{expirer:q:0}:due", "1", "two\nlines"]);
+        let error = queue.lease(LeaseOptions::new(9)).await.expect_err("nothing else is there");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        place.server.cli(&["ZADD", "{expirer:q:0}:due", "2.5", "half"]);
+        queue.schedule(&[timer("o1", now)]).await.expect("scheduled");
+        assert_eq!(ids(&queue.lease(waiting(9)).await.expect("leases")), ["o1"]);
+    });
+}
+
+pub(crate) fn another_number_of_shards_is_refused() {
+    let place = Place::plain();
+    place.block_on(async {
+        let url = |options: &str| format!("{}?{options}", place.url());
+        let open = async |url: String| connect::queue(&url, &options()).await.map(drop);
+        open(url("shards=3")).await.expect("recorded");
+        open(url("shards=3")).await.expect("the same");
+        open(place.url()).await.expect("as recorded");
+        open(url("shards=4&prefix=other")).await.expect("another queue");
+        let error = refused(&url("shards=4")).await;
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("has 3 shards, the URL says 4"), "{error}");
+        place.server.cli(&["HSET", "{expirer:q}:layout", "format", "2"]);
+        assert_eq!(refused(&place.url()).await.kind(), ErrorKind::Unsupported);
+    });
+}
+
+pub(crate) fn several_shards_are_one_queue() {
+    let place = Place::plain();
+    place.block_on(async {
+        let url = format!("{}?shards=7", place.url());
+        let queue = connect::queue(&url, &options()).await.expect("a queue").backend;
+        let now = place.time().clock().now();
+        let timers: Vec<_> = (0..500).map(|n| timer(&format!("o{n}"), now)).collect();
+        queue.schedule(&timers).await.expect("scheduled");
+        assert_eq!(queue.stats().await.expect("stats").pending, 500);
+        let mut seen = std::collections::BTreeSet::new();
+        for max in [1, 2, 3, 300].into_iter().cycle() {
+            let leases = queue.lease(LeaseOptions::new(max)).await.expect("leases");
+            assert!(leases.len() <= max, "{} of {max}", leases.len());
+            if leases.is_empty() {
+                break;
+            }
+            seen.extend(leases.iter().map(|lease| lease.timer.id.clone()));
+            let receipts: Vec<_> = leases.iter().map(|lease| lease.receipt).collect();
+            queue.ack(&receipts).await.expect("acked");
+        }
+        assert_eq!(seen.len(), 500);
+        assert_eq!(queue.stats().await.expect("stats").pending, 0);
+    });
+}
+
+pub(crate) fn a_connection_that_stops_answering_is_replaced() {
+    let place = Place::plain();
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        let clock = place.time().clock();
+        let due = clock.now();
+        place.proxy.set(Mode::Stalled);
+        let error = queue.schedule(&[timer("o1", due)]).await.expect_err("no answer");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        place.proxy.set(Mode::Open);
+        eventually(&**clock, async || queue.schedule(&[timer("o1", due)]).await).await;
+        let leases = eventually(&**clock, async || queue.lease(waiting(1)).await).await;
+        assert_eq!(ids(&leases), ["o1"]);
+    });
+}
+
+pub(crate) fn a_replica_is_waited_for_until_it_is_a_master() {
+    let place = Place::plain();
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        let other = RedisServer::start();
+        let port = other.port().to_string();
+        assert_eq!(place.server.cli(&["REPLICAOF", "127.0.0.1", &port]), "OK");
+        let due = place.time().clock().now();
+        let error = queue.schedule(&[timer("o1", due)]).await.expect_err("read-only");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(place.server.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+        queue.schedule(&[timer("o1", due)]).await.expect("a master again");
+    });
+}
+
+pub(crate) fn wrong_credentials_and_missing_permissions_are_told() {
+    let place = Place::secured();
+    place.block_on(async {
+        let url = place.url().replace("pass%2Fw:rd", "secretguess");
+        let error = refused(&url).await;
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(!error.to_string().contains("secretguess"), "{error}");
+        let error = refused(&place.url().replace(":pass%2Fw:rd@", "")).await;
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        let ours = format!("ca={}/ca.pem", place.server.dir().display());
+        let stranger = RedisServer::secured();
+        let theirs = format!("ca={}/ca.pem", stranger.dir().display());
+        let error = refused(&place.url().replace(&ours, &theirs)).await;
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    });
+    let place = Place::plain();
+    place.block_on(async {
+        let acl = ["ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@read", "+info"];
+        assert_eq!(place.server.cli(&acl), "OK");
+        let url = place.url().replace("redis://", "redis://weak:pw@");
+        assert_eq!(refused(&url).await.kind(), ErrorKind::Denied);
+        // Neither CONFIG nor INFO nor the channel.
+        let acl = ["ACL", "SETUSER", "bare", "on", ">pw", "~*", "resetchannels", "+@all"];
+        let acl = [&acl[..], &["-config", "-info"]].concat();
+        assert_eq!(place.server.cli(&acl), "OK");
+        let url = place.url().replace("redis://", "redis://bare:pw@");
+        let opened = connect::queue(&url, &options()).await.expect("these are not needed");
+        assert!(opened.warnings[0].contains("nobody can tell"), "{:?}", opened.warnings);
+        assert!(!opened.backend.capabilities().durable);
+        let due = place.time().clock().now() + Duration::from_millis(300);
+        opened.backend.schedule(&[timer("o1", due)]).await.expect("scheduled");
+        assert_eq!(ids(&opened.backend.lease(waiting(1)).await.expect("leases")), ["o1"]);
+    });
+}
+
+pub(crate) fn nobody_and_somebody_else_at_the_address_are_told() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let other = std::thread::spawn(move || {
+            for stream in listener.incoming().take(1) {
+                let mut stream = stream.expect("a connection");
+                let hello = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+                drop(std::io::Write::write_all(&mut stream, hello));
+            }
+        });
+        let error = refused(&format!("redis://127.0.0.1:{port}")).await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("does not speak the Redis protocol"), "{error}");
+        other.join().expect("the other server ends");
+        let error = refused(&format!("redis://127.0.0.1:{port}")).await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+    });
+    let place = Place::plain();
+    place.block_on(async {
+        let error = refused(&place.url().replace("redis:", "redis+cluster:")).await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    });
+}
+
+pub(crate) fn settings_that_can_lose_orders_are_warned_of() {
+    let args = ["--appendfsync", "everysec", "--maxmemory-policy", "allkeys-lru"];
+    let place = Place::on(RedisServer::with(&args));
+    place.block_on(async {
+        let opened = connect::queue(&place.url(), &options()).await.expect("a queue");
+        let warnings = opened.warnings.join("\n");
+        assert!(warnings.contains("everysec") && warnings.contains("allkeys-lru"), "{warnings}");
+        assert!(opened.backend.capabilities().durable);
+        place.server.cli(&["CONFIG", "SET", "appendonly", "no"]);
+        let opened = connect::queue(&place.url(), &options()).await.expect("a queue");
+        assert!(opened.warnings[0].contains("appendonly is no"), "{:?}", opened.warnings);
+        assert!(!opened.backend.capabilities().durable);
+    });
+    let place = Place::plain();
+    place.block_on(async {
+        let opened = connect::queue(&place.url(), &options()).await.expect("a queue");
+        assert_eq!(opened.warnings, [] as [&str; 0], "appendfsync always");
+    });
+}
+
+/// What `INFO` says of a number.
+fn number(server: &RedisServer, name: &str) -> u64 {
+    let info = server.cli(&["INFO", "all"]);
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+}
+
+pub(crate) fn a_pending_timer_costs_its_entry_alone() {
+    const COUNT: u32 = 50_000;
+    let place = Place::plain();
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        let due = place.time().clock().now() + Duration::from_secs(3600);
+        let timers: Vec<_> = (0..COUNT)
+            .map(|n| timer(&format!("{n:024x}"), due + Duration::from_millis(u64::from(n))))
+            .collect();
+        let before = number(&place.server, "used_memory_dataset");
+        queue.schedule(&timers).await.expect("scheduled");
+        let each = (number(&place.server, "used_memory_dataset") - before) / u64::from(COUNT);
+        assert!(each <= 150, "{each} bytes");
+        assert_eq!(place.server.cli(&["EXISTS", "{expirer:q:0}:held"]), "0");
+    });
+}
+
+pub(crate) fn what_was_in_flight_leaves_nothing_behind() {
+    let place = Place::plain();
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        let clock = place.time().clock();
+        let due = clock.now();
+        let timers: Vec<_> = (0..4).map(|n| timer(&format!("o{n}"), due)).collect();
+        queue.schedule(&timers).await.expect("scheduled");
+        let leases = queue.lease(waiting(4)).await.expect("leases");
+        let receipts: Vec<_> = leases.iter().map(|lease| lease.receipt).collect();
+        queue.ack(&receipts[..1]).await.expect("acked");
+        queue.cancel(&[leases[1].timer.id.clone()]).await.expect("cancelled");
+        let moved = Timer::new(leases[2].timer.id.clone(), due + LONG);
+        queue.schedule(&[moved]).await.expect("moved");
+        let back = Release { receipt: receipts[3], at: due };
+        queue.release(&[back]).await.expect("released");
+        let again = queue.lease(waiting(4)).await.expect("leases");
+        assert_eq!(again.len(), 1);
+        assert_eq!((again[0].timer.due, again[0].attempt), (due, 2));
+        queue.ack(&[again[0].receipt]).await.expect("acked");
+        for key in ["{expirer:q:0}:held", "{expirer:q:0}:leased"] {
+            assert_eq!(place.server.cli(&["EXISTS", key]), "0", "{key}");
+        }
+    });
+}
+
+pub(crate) fn waiting_costs_a_few_commands_a_second_and_an_earlier_timer_is_in_time() {
+    let place = Place::plain();
+    place.block_on(async {
+        let clock = place.time().clock();
+        let (here, there) = (place.queue().await.expect("a"), place.queue().await.expect("b"));
+        let far = clock.now() + Duration::from_secs(3600);
+        there.schedule(&[timer("far", far)]).await.expect("scheduled");
+        let begun = clock.now();
+        let worker = tokio::spawn(waiter(Arc::clone(&here)));
+        clock.sleep_until(begun + Duration::from_secs(2)).await;
+        let before = number(&place.server, "total_commands_processed");
+        clock.sleep_until(begun + Duration::from_secs(5)).await;
+        let spent = number(&place.server, "total_commands_processed") - before;
+        // Each look is a script and four commands within it, once a second.
+        assert!(spent <= 3 * 12, "{spent} commands in 3 s");
+        let due = clock.now() + Duration::from_millis(130);
+        there.schedule(&[timer("near", due)]).await.expect("scheduled");
+        let (leases, at) = worker.await.expect("it ends");
+        assert_eq!(ids(&leases), ["near"]);
+        let late = at.since(due);
+        assert!(at >= due && late <= Duration::from_millis(400), "{late:?} late");
+    });
+}
+
+async fn waiter(queue: Arc<dyn DelayQueue>) -> (Vec<Lease>, Timestamp) {
+    let leases = queue.lease(waiting(1)).await.expect("leases");
+    (leases, options().clock.now())
+}
+
+pub(crate) fn a_wake_up_that_was_lost_with_its_connection_costs_a_moment() {
+    let place = Place::plain();
+    place.block_on(async {
+        let clock = place.time().clock();
+        let queue = place.queue().await.expect("a queue");
+        let worker = tokio::spawn(async move {
+            loop {
+                if let Ok(leases) = queue.lease(waiting(1)).await {
+                    return leases;
+                }
+            }
+        });
+        clock.sleep_until(clock.now() + Duration::from_millis(300)).await;
+        place.cut().await;
+        let due = clock.now().as_millis().to_string();
+        place.server.cli(&["ZADD", "{expirer:q:0}:due", &due, "o1"]);
+        place.mend().await;
+        assert_eq!(ids(&worker.await.expect("it ends")), ["o1"]);
+    });
+}
