@@ -15,7 +15,8 @@ pub(crate) enum Mode {
     Open,
     /// Ends them.
     Cut,
-    /// Keeps them and passes nothing on: the peer no longer answers.
+    /// Keeps them and passes nothing on: the peer no longer answers. Those of now stay so until
+    /// they are cut, as where a router has forgotten them; new ones are as the mode of then is.
     Stalled,
 }
 
@@ -50,7 +51,7 @@ impl Proxy {
 
     /// Holds for every connection from now on.
     pub(crate) fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+        self.mode.send_if_modified(|now| std::mem::replace(now, mode) != mode);
     }
 }
 
@@ -92,7 +93,7 @@ async fn pass(
     Ok(())
 }
 
-/// Holds a connection for as long as the proxy is stalled; what came meanwhile is lost.
+/// Holds a connection that stalled until it is cut; at once, where that was it.
 async fn stall(modes: &mut watch::Receiver<Mode>) {
-    while *modes.borrow_and_update() == Mode::Stalled && modes.changed().await.is_ok() {}
+    while *modes.borrow_and_update() != Mode::Cut && modes.changed().await.is_ok() {}
 }

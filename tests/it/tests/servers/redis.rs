@@ -76,11 +76,6 @@ impl RedisServer {
         }
     }
 
-    /// The URL of the server itself.
-    pub(crate) fn url(&self) -> String {
-        self.url_by(self.target())
-    }
-
     /// The port that a URL for it goes to in the end.
     pub(crate) fn target(&self) -> u16 {
         self.tls.as_ref().map_or(self.port, |(port, _)| *port)
