@@ -75,7 +75,7 @@ fn check_says_what_the_backends_can_do_and_refuses_what_serve_would() {
     for expected in ["bus    memory:", "watermark yes", "nothing survives a restart", "ok"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    refused(&["check", "--queue", "redis://h"], 1, &["--queue", "unknown scheme \"redis\""]);
+    refused(&["check", "--queue", "kafka://h"], 1, &["--queue", "unknown scheme \"kafka\""]);
     let output = run(&["check", "--roles", "api", "--http", "off"]);
     assert_eq!(output.status.code(), Some(1), "as serve does");
 }
