@@ -269,9 +269,12 @@ impl DelayQueue for RedisQueue {
     }
 
     async fn release(&self, releases: &[Release]) -> Result<()> {
-        let held = self.held(releases.iter().map(|release| (release.receipt, release.at)));
+        let now = self.clock.now();
+        let distance_ms = |at: Timestamp| at.as_millis() - now.as_millis();
+        let distances = releases.iter().map(|release| (release.receipt, distance_ms(release.at)));
+        let held = self.held(distances);
         self.settle("release", held, |shard, held| {
-            shard.release(held.token, held.items.iter().map(|(_, id, at)| (id, *at)))
+            shard.release(held.token, held.items.iter().map(|(_, id, ms)| (id, *ms)))
         })
         .await
     }

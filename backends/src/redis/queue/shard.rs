@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use expirer_core::{OrderId, Timer, Timestamp};
+use expirer_core::{OrderId, Timer};
 
 use crate::redis::script::{Call, Script};
 
@@ -66,15 +66,16 @@ impl Shard {
         call
     }
 
+    /// Each becomes visible so many milliseconds from the server's now.
     pub(super) fn release<'a>(
         &self,
         token: u64,
-        releases: impl IntoIterator<Item = (&'a OrderId, Timestamp)>,
+        releases: impl IntoIterator<Item = (&'a OrderId, i64)>,
     ) -> Call {
         let call = RELEASE.on(&[&self.due, &self.leased, &self.held]);
         let mut call = call.arg(&self.channel).arg(token);
-        for (id, at) in releases {
-            call.push(at.as_millis());
+        for (id, distance_ms) in releases {
+            call.push(distance_ms);
             call.push(id.as_str());
         }
         call

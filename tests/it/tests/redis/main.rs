@@ -1,5 +1,6 @@
 //! The conformance suite and faults on private Redis servers.
 
+mod clocks;
 mod cluster;
 mod faults;
 mod place;
@@ -44,6 +45,8 @@ fn faults(suite: Suite) -> Suite {
         faults::what_was_in_flight_leaves_nothing_behind,
         faults::waiting_costs_a_few_commands_a_second_and_an_earlier_timer_is_in_time,
         faults::a_wake_up_that_was_lost_with_its_connection_costs_a_moment,
+        clocks::a_wrong_clock_puts_off_by_as_much_as_a_right_one,
+        clocks::what_is_given_back_after_the_servers_clock_was_set_back_waits_for_its_due_time,
         cluster::a_master_that_is_killed_is_replaced,
     ]
 }

@@ -1,8 +1,9 @@
--- Gives leased timers back, if the lease with this token still runs: each becomes visible at its
--- time, not before its due time. Whoever waits is told of a new earliest timer.
+-- Gives leased timers back, if the lease with this token still runs: each becomes visible so many
+-- milliseconds from now, not before its due time. Whoever waits is told of a new earliest timer.
 --
 -- KEYS     1 due  2 leased  3 held (see schedule.lua)
--- ARGV     1 channel  2 token  then time, id for each
+-- ARGV     1 channel  2 token  then milliseconds from now (below zero for a time that is past), id
+--          for each: the clock of whoever gives back may be another than the server's
 -- Returns  nothing
 -- Bounds   at most 128 ids: O(128 log n)
 
@@ -23,12 +24,9 @@ local states = redis.call('HMGET', KEYS[3], unpack(ids))
 for i, id in ipairs(ids) do
   local runs = ends[i] and now < tonumber(ends[i])
   if runs and states[i] and string.sub(states[i], 1, #token) == token then
-    local at = ARGV[2 * i + 1]
     local due = string.match(states[i], '^%S+ (%S+) ')
-    if tonumber(at) < tonumber(due) then
-      at = due
-    end
-    back[#back + 1], back[#back + 2] = at, id
+    local at = math.max(now + ARGV[2 * i + 1], tonumber(due))
+    back[#back + 1], back[#back + 2] = string.format('%.0f', at), id
     given[#given + 1] = id
   end
 end
