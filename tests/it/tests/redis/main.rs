@@ -7,12 +7,14 @@ mod place;
 #[path = "../servers/mod.rs"]
 mod servers;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use expirer_conformance::Suite;
 
 use cluster::{ClusterPlace, Clusters};
 use place::Place;
+use servers::redis::{RedisServer, valkey};
 
 fn main() -> ExitCode {
     let clusters = Clusters::default();
@@ -20,7 +22,19 @@ fn main() -> ExitCode {
         .queue("redis", Place::plain)
         .queue("redis-tls", Place::secured)
         .queue("redis-cluster", move || ClusterPlace::new(&clusters));
-    faults(suite).run()
+    faults(on_valkey(suite)).run()
+}
+
+/// The same on Valkey, where it is.
+fn on_valkey(suite: Suite) -> Suite {
+    match valkey() {
+        Some(program) => suite.queue("valkey", move || Place::on(RedisServer::by(&program))),
+        None => {
+            let said = "nothing runs on Valkey: scripts/brokers did not find it\n";
+            std::io::stderr().write_all(said.as_bytes()).expect("standard error takes a line");
+            suite
+        }
+    }
 }
 
 fn faults(suite: Suite) -> Suite {

@@ -1,8 +1,8 @@
-//! One Redis server, which syncs every write to its file before it answers.
+//! One Redis or Valkey server, which syncs every write to its file before it answers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,9 +17,18 @@ const TRIES: u32 = 10;
 /// The password of a [secured](RedisServer::secured) server, with what has to be escaped in a URL.
 pub(crate) const PASSWORD: &str = "pass/w:rd";
 
+const REDIS: &str = "redis-server";
+
+/// Where `scripts/brokers` puts Valkey, if it could be had.
+pub(crate) fn valkey() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+    Some(target.join("brokers/valkey-server")).filter(|program| program.is_file())
+}
+
 /// A private server.
 #[derive(Debug)]
 pub(crate) struct RedisServer {
+    program: PathBuf,
     dir: TempDir,
     port: u16,
     tls: Option<(u16, Certificates)>,
@@ -35,26 +44,32 @@ impl RedisServer {
 
     /// The same, with more arguments, such as `--maxmemory 4mb`.
     pub(crate) fn with(args: &[&str]) -> Self {
-        Self::launch(args, false)
+        Self::launch(Path::new(REDIS), args, false)
+    }
+
+    /// The same by another program, such as [`valkey`].
+    pub(crate) fn by(program: &Path) -> Self {
+        Self::launch(program, &[], false)
     }
 
     /// A server that takes [`PASSWORD`] and speaks TLS, with certificates of its own, and wants
     /// one of the client, too.
     pub(crate) fn secured() -> Self {
-        Self::launch(&["--requirepass", PASSWORD], true)
+        Self::launch(Path::new(REDIS), &["--requirepass", PASSWORD], true)
     }
 
-    fn launch(args: &[&str], tls: bool) -> Self {
+    fn launch(program: &Path, args: &[&str], tls: bool) -> Self {
         for _ in 0..TRIES {
             let dir = TempDir::new().expect("a temporary folder");
             let tls = tls.then(|| (free_port(), Certificates::generate(dir.path())));
+            let (program, port) = (program.to_owned(), free_port());
             let args = args.iter().map(ToString::to_string).collect();
-            let server = Self { dir, port: free_port(), tls, args, process: Mutex::default() };
+            let server = Self { program, dir, port, tls, args, process: Mutex::default() };
             if server.revive() {
                 return server;
             }
         }
-        panic!("redis-server does not start: is it installed? see scripts/brokers");
+        panic!("{} does not start: is it there? see scripts/brokers", program.display());
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -89,7 +104,7 @@ impl RedisServer {
     /// Starts it on the data that it left; `false` if it ended at once.
     pub(crate) fn revive(&self) -> bool {
         let log = self.dir().join("log");
-        let mut process = Process::start(&mut self.command(), &log).expect("redis-server starts");
+        let mut process = Process::start(&mut self.command(), &log).expect("the server starts");
         let is_ready = process.wait_until(|| answers(self.port));
         *self.lock() = is_ready.then_some(process);
         is_ready
@@ -110,7 +125,7 @@ impl RedisServer {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(&self.program);
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]).arg("--dir");
         command.arg(self.dir()).args(["--save", "", "--appendonly", "yes"]);
         command.args(["--appendfsync", "always", "--daemonize", "no"]).args(&self.args);
