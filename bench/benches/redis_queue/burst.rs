@@ -1,0 +1,58 @@
+//! A hundred thousand timers due in one millisecond, for workers that wait: none early, none lost.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use expirer_core::{DelayQueue, LeaseOptions, OrderId, Timestamp};
+
+use crate::ours::{WORKERS, lateness, timers};
+use crate::{Bench, Outcome, say};
+
+const COUNT: u64 = 100_000;
+const AHEAD: Duration = Duration::from_secs(10);
+
+pub(crate) async fn measure(bench: &Bench) -> Outcome<()> {
+    say(format!(
+        "| {COUNT} due in one millisecond | first after ms | last after ms |\n|---|---|---|"
+    ))?;
+    for round in 1..=bench.rounds {
+        let due = bench.ours.clock.now() + AHEAD;
+        bench.ours.schedule(&timers('b', 0..COUNT, |_| due)).await?;
+        if bench.ours.clock.now() >= due {
+            return Err("scheduling took longer than the time until they are due".into());
+        }
+        let worker = || tokio::spawn(work(Arc::clone(&bench.ours.queue), due));
+        let workers: Vec<_> = (0..WORKERS).map(|_| worker()).collect();
+        let mut seen = HashSet::new();
+        let mut times = Vec::new();
+        for worker in workers {
+            let (ids, first_and_last) = worker.await??;
+            seen.extend(ids);
+            times.extend(first_and_last);
+        }
+        if u64::try_from(seen.len())? != COUNT {
+            return Err(format!("{} of {COUNT} came", seen.len()).into());
+        }
+        let (first, last) = (times.iter().min().unwrap_or(&0), times.iter().max().unwrap_or(&0));
+        say(format!("| round {round}: all, none early | {} | {} |", first / 1000, last / 1000))?;
+    }
+    Ok(())
+}
+
+/// Works until nothing comes any more; gives what came, and when the first and the last did.
+async fn work(queue: Arc<dyn DelayQueue>, due: Timestamp) -> Outcome<(Vec<OrderId>, Vec<u64>)> {
+    let (mut ids, mut times) = (Vec::new(), Vec::new());
+    let options = LeaseOptions::new(256).with_wait(AHEAD);
+    loop {
+        let leases = queue.lease(options.clone()).await?;
+        if leases.is_empty() {
+            return Ok((ids, times));
+        }
+        let late = lateness(due)?;
+        times = vec![times.first().copied().unwrap_or(late), late];
+        ids.extend(leases.iter().map(|lease| lease.timer.id.clone()));
+        let receipts: Vec<_> = leases.iter().map(|lease| lease.receipt).collect();
+        queue.ack(&receipts).await?;
+    }
+}
