@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | `memory:` | yes | yes | yes | – |
 //! | `stdio:` | yes | – | – | `stdio` |
-//! | `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://` | – | yes | – | `redis` |
+//! | `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://` | yes | yes | – | `redis` |
 
 use std::sync::Arc;
 
@@ -84,7 +84,10 @@ const fn is_compiled_in(scheme: Scheme) -> bool {
 /// # Errors
 /// [`ErrorKind::Invalid`] for a broken URL or an unknown scheme, [`ErrorKind::Unsupported`] where
 /// the backend has no bus or is compiled out, and what connecting gives.
-#[expect(clippy::unused_async, reason = "backends with a server connect here")]
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(clippy::unused_async, reason = "backends with a server connect here")
+)]
 pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Opened<Bus>> {
     match parse(url)? {
         Scheme::Memory => {
@@ -99,6 +102,12 @@ pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Opened<Bus>> {
         }
         #[cfg(not(feature = "stdio"))]
         Scheme::Stdio => Err(without("bus", "stdio")),
+        #[cfg(feature = "redis")]
+        Scheme::Redis => {
+            let opened = crate::redis::RedisBus::open(url, options).await?;
+            Ok(opened.map(|bus| Bus { bus: Arc::new(bus), finite: None }))
+        }
+        #[cfg(not(feature = "redis"))]
         Scheme::Redis => Err(without("bus", "redis")),
     }
 }

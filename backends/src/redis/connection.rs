@@ -75,7 +75,6 @@ impl Connection {
 
     /// A handle with a connection of its own, for commands that block for up to `block`. It
     /// connects with its first call.
-    #[expect(dead_code, reason = "the bus and the repository of this backend use it")]
     pub(crate) fn blocking(&self, options: &Options, block: Duration) -> Result<Self> {
         let response = block + RESPONSE_MAX;
         Ok(Self::lazy(Target::new(options, response)?, self.place.clone(), response))

@@ -3,6 +3,7 @@
 //! # Delivery
 //! At least once. The server's clock decides what is due; receipts are fenced.
 
+pub mod bus;
 mod connection;
 mod error;
 mod inspect;
@@ -12,6 +13,7 @@ mod script;
 mod target;
 mod url;
 
+pub use bus::RedisBus;
 pub use queue::RedisQueue;
 
 /// How errors and capabilities name this backend.

@@ -19,7 +19,6 @@ const SHARDS_MAX: u16 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Queue,
-    #[expect(dead_code, reason = "the bus of this backend uses it")]
     Bus,
     #[expect(dead_code, reason = "the repository of this backend uses it")]
     Repo,

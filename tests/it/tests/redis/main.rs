@@ -21,7 +21,9 @@ fn main() -> ExitCode {
     let suite = Suite::default()
         .queue("redis", Place::plain)
         .queue("redis-tls", Place::secured)
-        .queue("redis-cluster", move || ClusterPlace::new(&clusters));
+        .queue("redis-cluster", move || ClusterPlace::new(&clusters))
+        .bus("redis", Place::plain)
+        .bus("redis-tls", Place::secured);
     faults(on_valkey(suite)).run()
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use expirer_backends::TokioClock;
 use expirer_backends::connect::{self, ConnectOptions};
-use expirer_conformance::{Harness, QueueHarness, Server, Time, Tolerance};
-use expirer_core::{Clock, DelayQueue, Result};
+use expirer_conformance::{BusHarness, Harness, QueueHarness, Server, Time, Tolerance};
+use expirer_core::{Clock, DelayQueue, EventBus, Result};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::servers::proxy::{Mode, Proxy};
@@ -66,6 +66,13 @@ impl Harness for Place {
 impl QueueHarness for Place {
     async fn queue(&self) -> Result<Arc<dyn DelayQueue>> {
         Ok(connect::queue(&self.url(), &options()).await?.backend)
+    }
+}
+
+#[async_trait]
+impl BusHarness for Place {
+    async fn bus(&self) -> Result<Arc<dyn EventBus>> {
+        Ok(connect::bus(&self.url(), &options()).await?.backend.bus)
     }
 }
 
