@@ -128,13 +128,14 @@ impl Watch {
         self.lock().get(stream).filter(|watched| watched.waiters > 0).map(|watched| watched.last)
     }
 
-    fn hear(&self, stream: &str, read: Result<Option<EntryId>>) -> bool {
+    /// Takes in what was read; `false` if that failed.
+    fn hear(&self, stream: &str, read: &Result<Option<EntryId>>) -> bool {
         let mut streams = self.lock();
         let Some(watched) = streams.get_mut(stream) else { return false };
         watched.is_deaf = read.is_err();
         let is_heard = read.is_ok();
         if let Ok(Some(last)) = read {
-            watched.last = last.max(watched.last);
+            watched.last = watched.last.max(*last);
             drop(streams);
             self.heard.notify(usize::MAX);
         }
@@ -221,7 +222,7 @@ impl Reader {
             let call = watch(&self.stream, last, BLOCK);
             let read = connection.call::<Value>("receive", call).await.and_then(first_id);
             let Some(watch) = self.watch.upgrade() else { return };
-            let is_heard = watch.hear(&self.stream, read);
+            let is_heard = watch.hear(&self.stream, &read);
             drop(watch);
             if !is_heard {
                 clock.sleep_until(clock.now() + PAUSE).await;
@@ -238,5 +239,30 @@ impl Reader {
             }
             listener.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> EntryId {
+        EntryId::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_look_is_believed_over_what_was_known_before_it_alone() {
+        let mut watched = Watched { last: id("9-0"), ..Watched::default() };
+        let seen = |known: &str, last: &str| Seen {
+            stream: "s",
+            known: Known { last: id(known), nudges: 0 },
+            last: id(last),
+        };
+        watched.believe(&seen("5-0", "7-0"));
+        assert_eq!(watched.last, id("9-0"), "heard during the look");
+        watched.believe(&seen("9-0", "7-0"));
+        assert_eq!(watched.last, id("7-0"), "the stream was made anew");
+        watched.believe(&seen("5-0", "8-0"));
+        assert_eq!(watched.last, id("8-0"));
     }
 }

@@ -1,5 +1,6 @@
 //! The conformance suite and faults on private Redis servers.
 
+mod bus;
 mod clocks;
 mod cluster;
 mod faults;
@@ -63,6 +64,16 @@ fn faults(suite: Suite) -> Suite {
         faults::a_wake_up_that_was_lost_with_its_connection_costs_a_moment,
         clocks::a_wrong_clock_puts_off_by_as_much_as_a_right_one,
         clocks::what_is_given_back_after_the_servers_clock_was_set_back_waits_for_its_due_time,
+        bus::a_message_of_redis_cli_wakes_and_is_taken,
+        bus::a_stream_is_trimmed_behind_every_group,
+        bus::a_stream_and_its_groups_that_are_gone_come_back,
+        bus::scripts_that_are_gone_come_back,
+        bus::a_value_of_another_type_is_named,
+        bus::a_release_is_by_the_distance_to_the_callers_time,
+        bus::what_a_stranger_read_for_our_group_is_taken_over,
+        bus::no_entry_is_stored_before_the_watermark,
+        bus::what_a_dropped_call_took_is_given_back_at_once,
+        bus::who_waits_costs_a_few_commands_a_second,
         cluster::a_master_that_is_killed_is_replaced,
     ]
 }

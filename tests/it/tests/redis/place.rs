@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use expirer_backends::TokioClock;
 use expirer_backends::connect::{self, ConnectOptions};
 use expirer_conformance::{BusHarness, Harness, QueueHarness, Server, Time, Tolerance};
-use expirer_core::{Clock, DelayQueue, EventBus, Result};
+use expirer_core::{Clock, DelayQueue, EventBus, Result, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::servers::proxy::{Mode, Proxy};
@@ -44,6 +44,14 @@ impl Place {
     /// The URL, by way of the proxy.
     pub(crate) fn url(&self) -> String {
         self.server.url_by(self.proxy.port())
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.time.clock().now()
+    }
+
+    pub(crate) async fn pause(&self, duration: Duration) {
+        self.time.clock().sleep_until(self.now() + duration).await;
     }
 
     /// Runs a test of its own.
