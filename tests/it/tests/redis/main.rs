@@ -74,6 +74,7 @@ fn faults(suite: Suite) -> Suite {
         bus::no_entry_is_stored_before_the_watermark,
         bus::what_a_dropped_call_took_is_given_back_at_once,
         bus::who_waits_costs_a_few_commands_a_second,
+        bus::a_cluster_goes_on_without_the_master_of_a_stream,
         cluster::a_master_that_is_killed_is_replaced,
     ]
 }
