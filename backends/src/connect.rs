@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | `memory:` | yes | yes | yes | – |
 //! | `stdio:` | yes | – | – | `stdio` |
-//! | `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://` | yes | yes | – | `redis` |
+//! | `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://` | yes | yes | yes | `redis` |
 
 use std::sync::Arc;
 
@@ -141,7 +141,10 @@ pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn
 ///
 /// # Errors
 /// As for [`bus`].
-#[expect(clippy::unused_async, reason = "backends with a server connect here")]
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(clippy::unused_async, reason = "backends with a server connect here")
+)]
 pub async fn repo(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn OrderRepo>>> {
     match parse(url)? {
         Scheme::Memory => {
@@ -150,6 +153,12 @@ pub async fn repo(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn 
             Ok(Opened::new(Arc::new(repo)))
         }
         Scheme::Stdio => Err(without("order repository", "stdio")),
+        #[cfg(feature = "redis")]
+        Scheme::Redis => {
+            let opened = crate::redis::RedisRepo::open(url, options).await?;
+            Ok(opened.map(|repo| Arc::new(repo) as Arc<dyn OrderRepo>))
+        }
+        #[cfg(not(feature = "redis"))]
         Scheme::Redis => Err(without("order repository", "redis")),
     }
 }

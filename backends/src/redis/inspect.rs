@@ -29,6 +29,8 @@ pub(crate) struct Inspection {
     pub(crate) durable: bool,
     /// Settings that can lose orders, in plain text.
     pub(crate) warnings: Vec<String>,
+    /// What a full server throws away, where somebody could tell.
+    pub(crate) policy: Option<String>,
 }
 
 /// What the server let us read.
@@ -122,7 +124,8 @@ fn judge(facts: &Facts, place: &str) -> Result<Inspection> {
     let found = [persistence(facts), sync(facts), eviction(facts)];
     let warning = |text: String| format!("redis {place}: {text}");
     let warnings = found.into_iter().flatten().map(warning).collect();
-    Ok(Inspection { durable: facts.is_appending() == Some(true), warnings })
+    let policy = facts.policy().map(str::to_owned);
+    Ok(Inspection { durable: facts.is_appending() == Some(true), warnings, policy })
 }
 
 fn persistence(facts: &Facts) -> Option<String> {
@@ -157,7 +160,7 @@ fn sync(facts: &Facts) -> Option<String> {
     }
 }
 
-/// Our keys have no time to live, so that only `allkeys-*` can evict them.
+/// No pending timer and no open order has a time to live, so that only `allkeys-*` evicts them.
 fn eviction(facts: &Facts) -> Option<String> {
     let policy = facts.policy().filter(|policy| policy.starts_with("allkeys"))?;
     Some(format!(
@@ -187,7 +190,10 @@ mod tests {
     #[test]
     fn safe_settings_are_silent() {
         let safe = facts("redis_version:7.0.15\r\n", ["yes", "always", "noeviction"]);
-        assert_eq!(judge(&safe, "h:1").unwrap(), Inspection { durable: true, warnings: vec![] });
+        assert_eq!(
+            judge(&safe, "h:1").unwrap(),
+            Inspection { durable: true, warnings: vec![], policy: Some("noeviction".to_owned()) }
+        );
     }
 
     #[test]

@@ -8,13 +8,16 @@ mod connection;
 mod error;
 mod inspect;
 mod join;
+mod layout;
 pub mod queue;
+pub mod repo;
 mod script;
 mod target;
 mod url;
 
 pub use bus::RedisBus;
 pub use queue::RedisQueue;
+pub use repo::RedisRepo;
 
 /// How errors and capabilities name this backend.
 const BACKEND: &str = "redis";

@@ -12,15 +12,15 @@ use super::BACKEND;
 
 const PORT: u16 = 6379;
 const PREFIX_BYTES_MAX: usize = 64;
-/// The most shards of a queue: each costs a command per look.
+/// The most shards of a queue or repository: each costs a command per look.
 const SHARDS_MAX: u16 = 64;
+const REPLICAS_MAX: u16 = 5;
 
 /// Which part a URL is for: each takes the options that mean something to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Queue,
     Bus,
-    #[expect(dead_code, reason = "the repository of this backend uses it")]
     Repo,
 }
 
@@ -29,7 +29,7 @@ impl Part {
         match self {
             Self::Queue => &["prefix", "shards", "ca", "cert", "key"],
             Self::Bus => &["prefix", "retain", "ca", "cert", "key"],
-            Self::Repo => &["prefix", "ca", "cert", "key"],
+            Self::Repo => &["prefix", "shards", "keep", "replicas", "ca", "cert", "key"],
         }
     }
 }
@@ -45,10 +45,21 @@ pub(crate) struct Options {
     pub(crate) database: u32,
     /// What precedes every key, without the colon after it.
     pub(crate) prefix: Option<String>,
-    /// How many shards a queue has, if the URL says so.
+    /// How many shards a queue or repository has, if the URL says so.
     pub(crate) shards: Option<u16>,
     /// How long the bus keeps what every group has settled, if the URL says so.
     pub(crate) retain: Option<Duration>,
+    /// How long the repository keeps what has ended, if the URL says so.
+    pub(crate) keep: Option<Keep>,
+    /// How many replicas the repository waits for, if the URL says so.
+    pub(crate) replicas: Option<u16>,
+}
+
+/// How long something is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    For(Duration),
+    Forever,
 }
 
 /// One address.
@@ -112,6 +123,8 @@ impl Options {
             prefix: None,
             shards: None,
             retain: None,
+            keep: None,
+            replicas: None,
         };
         if !cluster && options.nodes.len() > 1 {
             return Err(invalid(
@@ -138,7 +151,10 @@ impl Options {
         match name {
             "prefix" => self.prefix = Some(prefix(value)?),
             "shards" => self.shards = Some(shards(&value)?),
-            "retain" => self.retain = Some(retain(&value)?),
+            "retain" => self.retain = Some(span(name, &value)?),
+            "keep" if value == "forever" => self.keep = Some(Keep::Forever),
+            "keep" => self.keep = span(name, &value).map(Keep::For).map(Some)?,
+            "replicas" => self.replicas = Some(replicas(&value)?),
             _ => self.set_file(name, PathBuf::from(value))?,
         }
         Ok(())
@@ -240,9 +256,18 @@ fn shards(text: &str) -> Result<u16> {
     }
 }
 
+fn replicas(text: &str) -> Result<u16> {
+    match text.parse() {
+        Ok(replicas) if replicas <= REPLICAS_MAX => Ok(replicas),
+        _ => Err(invalid(format!("replicas: a whole number from 0 to {REPLICAS_MAX}"))),
+    }
+}
+
 /// A whole number and its unit.
-fn retain(text: &str) -> Result<Duration> {
-    let wrong = || invalid("retain: a whole number and a unit: 90s, 30m, 24h or 7d, at most 365d");
+fn span(name: &str, text: &str) -> Result<Duration> {
+    let or = if name == "keep" { ", or forever" } else { "" };
+    let right = "a whole number and a unit: 90s, 30m, 24h or 7d, at most 365d";
+    let wrong = || invalid(format!("{name}: {right}{or}"));
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(split);
     let seconds: u64 = match unit {
@@ -318,10 +343,28 @@ mod tests {
 
     #[test]
     fn a_retention_has_a_unit() {
-        assert_eq!(retain("24h").unwrap(), Duration::from_secs(86_400));
-        assert_eq!(retain("90s").unwrap(), Duration::from_secs(90));
+        assert_eq!(span("retain", "24h").unwrap(), Duration::from_secs(86_400));
+        assert_eq!(span("retain", "90s").unwrap(), Duration::from_secs(90));
         for text in ["", "24", "h", "0s", "366d", "18446744073709551615d", "1w", "-1h"] {
-            assert!(retain(text).is_err(), "{text}");
+            assert!(span("retain", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_repository_says_how_long_it_keeps_and_how_many_have_to_know() {
+        let parse = |query: &str| Options::parse(&format!("redis://h?{query}"), Part::Repo);
+        let options = parse("keep=30d&replicas=2&shards=4").unwrap();
+        assert_eq!(options.keep, Some(Keep::For(Duration::from_secs(30 * 86_400))));
+        assert_eq!((options.replicas, options.shards), (Some(2), Some(4)));
+        assert_eq!(parse("keep=forever&replicas=0").unwrap().keep, Some(Keep::Forever));
+        for (query, text) in [
+            ("keep=ever", "keep: a whole number and a unit: 90s, 30m, 24h or 7d, at most 365d, or"),
+            ("replicas=6", "replicas: a whole number from 0 to 5"),
+            ("replicas=-1", "replicas: a whole number"),
+            ("retain=1h", "known here are prefix, shards, keep, replicas"),
+        ] {
+            let error = parse(query).expect_err(query).to_string();
+            assert!(error.contains(text), "{query}: {error}");
         }
     }
 }

@@ -5,7 +5,6 @@
 //! does nothing. A pending timer is its sorted-set entry and nothing more.
 
 mod claim;
-mod layout;
 mod receipts;
 mod shard;
 mod wakes;
@@ -27,11 +26,12 @@ use redis::Value;
 
 use self::claim::Claimed;
 use self::receipts::{Held, Receipts};
-use self::shard::{CLAIM_MAX, ITEMS_MAX, Shard, channel, shard_of};
+use self::shard::{CLAIM_MAX, ITEMS_MAX, Shard, channel};
 use self::wakes::{POLL, Wakes};
 use super::connection::Connection;
 use super::error::unreadable;
 use super::inspect::inspect;
+use super::layout::{self, Kind, shard_of};
 use super::script::Call;
 use super::url::{Options, Part};
 use super::{BACKEND, PREFIX};
@@ -78,7 +78,7 @@ impl RedisQueue {
         let connection = Arc::new(Connection::open(&parsed).await?);
         let inspection = inspect(&connection).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
-        let shards = layout::shards(&connection, prefix, parsed.shards).await?;
+        let shards = layout::shards(&connection, Kind::Queue, prefix, parsed.shards).await?;
         let queue = Self {
             connection,
             shards: (0..shards).map(|number| Shard::new(prefix, number)).collect(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use expirer_core::{OrderId, Timer};
 
+use crate::redis::layout::Kind;
 use crate::redis::script::{Call, Script};
 
 /// The most timers in one script call: it holds up the server for about a millisecond.
@@ -33,7 +34,8 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new(prefix: &str, number: usize) -> Self {
-        let key = |what: &str| format!("{{{prefix}:q:{number}}}:{what}");
+        let tag = Kind::Queue.tag(prefix, number);
+        let key = |what: &str| format!("{tag}:{what}");
         Self { due: key("due"), leased: key("leased"), held: key("held"), channel: channel(prefix) }
     }
 
@@ -91,30 +93,9 @@ pub(super) fn channel(prefix: &str) -> String {
     format!("{prefix}:q:wake")
 }
 
-/// Which of `shards` an id belongs to: FNV-1a, which every language has, since this must never
-/// change for what is stored.
-pub(super) fn shard_of(id: &OrderId, shards: usize) -> usize {
-    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(PRIME);
-    let hash = id.as_str().bytes().fold(BASIS, step);
-    let shards = u64::try_from(shards.max(1)).unwrap_or(1);
-    usize::try_from(hash % shards).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_spread_evenly_and_for_ever_the_same() {
-        let id = |n: u32| OrderId::new(format!("{n:024x}")).unwrap();
-        let mut counts = [0_u32; 8];
-        (0..8000).for_each(|n| counts[shard_of(&id(n), 8)] += 1);
-        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
-        assert_eq!(shard_of(&OrderId::new("foobar").unwrap(), 1 << 32), 0xf739_67e8);
-        assert_eq!(shard_of(&id(5), 1), 0);
-    }
 
     #[test]
     fn a_shard_lives_in_one_slot() {

@@ -1,16 +1,15 @@
 //! A cluster as a place, and what happens when one of its masters dies.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_backends::connect;
-use expirer_conformance::{Harness, QueueHarness, Server, Time};
-use expirer_core::{DelayQueue, LeaseOptions, OrderId, Result, Timer};
+use expirer_conformance::{BusHarness, Harness, QueueHarness, RepoHarness, Server, Time};
+use expirer_core::{DelayQueue, EventBus, LeaseOptions, OrderId, OrderRepo, Result, Timer};
 
 use crate::place::{options, real_time, runtime};
-use crate::servers::redis::RedisServer;
 use crate::servers::redis_cluster::RedisCluster;
 
 /// Clusters that nobody uses now: starting one takes seconds. They end with the last of this.
@@ -23,26 +22,50 @@ pub(crate) struct ClusterPlace {
     time: Time,
     cluster: Option<RedisCluster>,
     clusters: Clusters,
+    /// Whether its nodes were killed: then it may be no whole cluster any more.
+    was_hurt: AtomicBool,
     prefix: String,
 }
 
 impl ClusterPlace {
+    /// On a cluster that nobody uses now, or a new one.
     pub(crate) fn new(clusters: &Clusters) -> Self {
         static PLACES: AtomicU64 = AtomicU64::new(0);
         let free = clusters.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let cluster = Some(free.unwrap_or_else(RedisCluster::start));
         let prefix = format!("place{}", PLACES.fetch_add(1, Ordering::Relaxed));
-        Self { time: real_time(&runtime()), cluster, clusters: clusters.clone(), prefix }
+        let (time, clusters) = (real_time(&runtime()), clusters.clone());
+        Self { time, cluster, clusters, was_hurt: AtomicBool::new(false), prefix }
     }
 
-    fn cluster(&self) -> &RedisCluster {
+    /// On a new cluster that nobody gets after it.
+    pub(crate) fn alone() -> Self {
+        Self::new(&Clusters::default())
+    }
+
+    pub(crate) fn cluster(&self) -> &RedisCluster {
         self.cluster.as_ref().expect("a place has its cluster until it is dropped")
+    }
+
+    /// Runs a test of its own.
+    pub(crate) fn block_on(&self, test: impl Future<Output = ()> + Send) {
+        self.time.block_on(test);
+    }
+
+    fn url(&self) -> String {
+        format!("{}?prefix={}", self.cluster().url(), self.prefix)
+    }
+
+    fn kill(&self) {
+        self.was_hurt.store(true, Ordering::Relaxed);
+        self.cluster().kill();
     }
 }
 
 impl Drop for ClusterPlace {
     fn drop(&mut self) {
-        let cluster = self.cluster.take().filter(RedisCluster::is_healthy);
+        let was_hurt = *self.was_hurt.get_mut();
+        let cluster = self.cluster.take().filter(|cluster| !was_hurt || cluster.is_healthy());
         self.clusters.0.lock().unwrap_or_else(PoisonError::into_inner).extend(cluster);
     }
 }
@@ -60,21 +83,35 @@ impl Harness for ClusterPlace {
 #[async_trait]
 impl QueueHarness for ClusterPlace {
     async fn queue(&self) -> Result<Arc<dyn DelayQueue>> {
-        let url = format!("{}?prefix={}", self.cluster().url(), self.prefix);
-        Ok(connect::queue(&url, &options()).await?.backend)
+        Ok(connect::queue(&self.url(), &options()).await?.backend)
+    }
+}
+
+#[async_trait]
+impl BusHarness for ClusterPlace {
+    async fn bus(&self) -> Result<Arc<dyn EventBus>> {
+        Ok(connect::bus(&self.url(), &options()).await?.backend.bus)
+    }
+}
+
+#[async_trait]
+impl RepoHarness for ClusterPlace {
+    async fn repo(&self) -> Result<Arc<dyn OrderRepo>> {
+        Ok(connect::repo(&self.url(), &options()).await?.backend)
     }
 }
 
 #[async_trait]
 impl Server for ClusterPlace {
     async fn restart(&self) {
-        self.cluster().restart();
+        self.kill();
+        self.cluster().revive();
     }
 
     /// A cluster sends its clients to the nodes themselves, so that no proxy stands in between:
     /// all of its nodes are gone instead.
     async fn cut(&self) {
-        self.cluster().nodes().iter().for_each(RedisServer::kill);
+        self.kill();
     }
 
     async fn mend(&self) {
@@ -83,8 +120,8 @@ impl Server for ClusterPlace {
 }
 
 pub(crate) fn a_master_that_is_killed_is_replaced() {
-    let place = ClusterPlace::new(&Clusters::default());
-    place.time().block_on(async {
+    let place = ClusterPlace::alone();
+    place.block_on(async {
         let queue = place.queue().await.expect("a queue");
         let clock = place.time().clock();
         let due = clock.now();

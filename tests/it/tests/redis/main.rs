@@ -5,6 +5,7 @@ mod clocks;
 mod cluster;
 mod faults;
 mod place;
+mod repo;
 #[path = "../servers/mod.rs"]
 mod servers;
 
@@ -19,13 +20,18 @@ use servers::redis::{RedisServer, valkey};
 
 fn main() -> ExitCode {
     let clusters = Clusters::default();
+    let cluster = move || ClusterPlace::new(&clusters);
     let suite = Suite::default()
         .queue("redis", Place::plain)
         .queue("redis-tls", Place::secured)
-        .queue("redis-cluster", move || ClusterPlace::new(&clusters))
+        .queue("redis-cluster", cluster.clone())
         .bus("redis", Place::plain)
-        .bus("redis-tls", Place::secured);
-    faults(on_valkey(suite)).run()
+        .bus("redis-tls", Place::secured)
+        .bus("redis-cluster", cluster.clone())
+        .repo("redis", Place::plain)
+        .repo("redis-tls", Place::secured)
+        .repo("redis-cluster", cluster);
+    repo::tests(faults(on_valkey(suite))).run()
 }
 
 /// The same on Valkey, where it is.

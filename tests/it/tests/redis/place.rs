@@ -7,8 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use expirer_backends::TokioClock;
 use expirer_backends::connect::{self, ConnectOptions};
-use expirer_conformance::{BusHarness, Harness, QueueHarness, Server, Time, Tolerance};
-use expirer_core::{Clock, DelayQueue, EventBus, Result, Timestamp};
+use expirer_conformance::{
+    BusHarness, Harness, QueueHarness, RepoHarness, Server, Time, Tolerance,
+};
+use expirer_core::{Clock, DelayQueue, EventBus, OrderRepo, Result, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::servers::proxy::{Mode, Proxy};
@@ -81,6 +83,13 @@ impl QueueHarness for Place {
 impl BusHarness for Place {
     async fn bus(&self) -> Result<Arc<dyn EventBus>> {
         Ok(connect::bus(&self.url(), &options()).await?.backend.bus)
+    }
+}
+
+#[async_trait]
+impl RepoHarness for Place {
+    async fn repo(&self) -> Result<Arc<dyn OrderRepo>> {
+        Ok(connect::repo(&self.url(), &options()).await?.backend)
     }
 }
 

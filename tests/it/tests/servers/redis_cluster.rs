@@ -49,6 +49,7 @@ impl RedisCluster {
         wait_until(|| self.is_healthy())
     }
 
+    /// Whether it is whole now.
     pub(crate) fn is_healthy(&self) -> bool {
         let is_ok = |node: &RedisServer| node.cli(&["CLUSTER", "INFO"]).contains("state:ok");
         self.nodes.iter().all(is_ok) && self.replicas_in_step() == NODES / 2
@@ -67,13 +68,15 @@ impl RedisCluster {
         self.nodes.iter().find(serves).expect("a master has the key")
     }
 
-    /// Ends every node without warning and starts them again.
-    pub(crate) fn restart(&self) {
+    /// Ends every node without warning.
+    pub(crate) fn kill(&self) {
         self.nodes.iter().for_each(RedisServer::kill);
-        self.revive();
     }
 
-    /// Starts every node, after all were killed.
+    /// Starts every node on the data that it left.
+    ///
+    /// # Panics
+    /// If they are no whole cluster after a while.
     pub(crate) fn revive(&self) {
         for node in &self.nodes {
             assert!(node.revive(), "a node of the cluster starts again");
@@ -81,8 +84,9 @@ impl RedisCluster {
         assert!(self.wait_until_healthy(), "the cluster is whole again");
     }
 
+    /// By what the masters say: a replica thinks that it is connected before it can acknowledge.
     fn replicas_in_step(&self) -> usize {
-        let in_step = |node: &&RedisServer| node.cli(&["ROLE"]).contains("connected");
+        let in_step = |node: &&RedisServer| node.cli(&["WAIT", "1", "1"]) == "1";
         self.nodes.iter().filter(in_step).count()
     }
 

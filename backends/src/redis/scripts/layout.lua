@@ -1,4 +1,4 @@
--- Records how a queue is laid out, unless that was done before.
+-- Records how a queue or repository is laid out, unless that was done before.
 --
 -- KEYS     1 layout  hash
 -- ARGV     1 format  2 number of shards

@@ -1,0 +1,264 @@
+//! An order repository: a hash for each order, and Lua for compare-and-set.
+//!
+//! # Durability
+//! What the server's append-only file gives. In a cluster a commit is confirmed once a replica
+//! has acknowledged it; a failover may lose it all the same, which is unlikely, not impossible.
+
+mod lookout;
+mod row;
+mod shard;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use expirer_core::{
+    Change, Error, ErrorKind, OrderId, OrderRepo, Outcome, OverdueOptions, Record,
+    RepoCapabilities, Result,
+};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use self::row::{Row, Written};
+use self::shard::Shard;
+use super::connection::Connection;
+use super::error::unreadable;
+use super::inspect::{Inspection, inspect};
+use super::layout::{self, Kind, shard_of};
+use super::script::Call;
+use super::url::{Keep, Options, Part};
+use super::{BACKEND, PREFIX};
+use crate::connect::{ConnectOptions, Opened};
+
+/// How long an order is kept after its last commit, if it has ended and owes nothing: 30 days.
+///
+/// One that is forgotten is absent: a payment for it would wait for an order that never comes
+/// instead of being answered as late, and a repeated `order:created` would open it again.
+pub const KEEP: Duration = Duration::from_secs(30 * 86_400);
+/// How long what was heard ahead of its order is kept at least.
+pub const AHEAD_KEEP: Duration = Duration::from_secs(86_400);
+/// How many replicas have to acknowledge a commit in a cluster, unless the URL says otherwise.
+pub const REPLICAS_OF_CLUSTER: u16 = 1;
+/// How long a commit waits for them: with an answer's usual time, less than a loop's step.
+pub const REPLICAS_WAIT: Duration = Duration::from_millis(400);
+
+/// An order repository on Redis.
+#[derive(Debug)]
+pub struct RedisRepo {
+    connection: Arc<Connection>,
+    /// The connection on which commits wait for replicas, so that nothing else does.
+    waiting: Connection,
+    shards: Vec<Shard>,
+    keep: Keep,
+    replicas: u16,
+    durable: bool,
+    /// Tells one change from the next.
+    changes: AtomicU64,
+    turn: AtomicUsize,
+    /// A record that could not be read, while others could: the next look that finds nothing says
+    /// so.
+    unreported: Mutex<Option<Error>>,
+}
+
+impl RedisRepo {
+    /// Connects, and reads or records how the repository is laid out.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a URL that is wrong or names another number of shards
+    /// than the store has, and what connecting gives.
+    pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
+        let parsed = Options::parse(url, Part::Repo)?;
+        let connection = Arc::new(Connection::open(&parsed).await?);
+        let inspection = inspect(&connection).await?;
+        let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
+        let shards = layout::shards(&connection, Kind::Repo, prefix, parsed.shards).await?;
+        let usual = if connection.is_cluster() { REPLICAS_OF_CLUSTER } else { 0 };
+        let repo = Self {
+            waiting: connection.blocking(&parsed, REPLICAS_WAIT)?,
+            shards: (0..shards).map(|number| Shard::new(prefix, number)).collect(),
+            keep: parsed.keep.unwrap_or(Keep::For(KEEP)),
+            replicas: parsed.replicas.unwrap_or(usual),
+            durable: inspection.durable,
+            changes: AtomicU64::new(options.seed),
+            turn: AtomicUsize::new(0),
+            unreported: Mutex::default(),
+            connection,
+        };
+        let warnings = repo.warnings(inspection);
+        Ok(Opened { backend: repo, warnings })
+    }
+
+    /// What can lose orders, beside what holds for every part.
+    fn warnings(&self, inspection: Inspection) -> Vec<String> {
+        let place = self.connection.place();
+        let mut warnings = inspection.warnings;
+        if self.connection.is_cluster() {
+            warnings.push(format!("redis {place}: {}", failover(self.replicas)));
+        }
+        let policy = inspection.policy.filter(|policy| policy.starts_with("volatile"));
+        if let (Some(policy), Keep::For(_)) = (policy, self.keep) {
+            warnings.push(format!(
+                "redis {place}: maxmemory-policy is {policy}: a full server forgets orders that \
+                 have ended before their time; set noeviction, or keep=forever"
+            ));
+        }
+        warnings
+    }
+
+    fn shard(&self, id: &OrderId) -> &Shard {
+        &self.shards[self.shard_number(id)]
+    }
+
+    fn shard_number(&self, id: &OrderId) -> usize {
+        shard_of(id, self.shards.len())
+    }
+
+    /// Reads rows: one answer per id, in order.
+    async fn rows(&self, op: &'static str, ids: &[OrderId]) -> Vec<Result<Option<Row>>> {
+        let calls = ids.iter().map(|id| self.shard(id).load(id)).collect();
+        let answers = self.connection.run(op, calls).await;
+        let row = |(id, answer)| Row::read(op, &self.shard(id).order(id), id, answer);
+        ids.iter().zip(answers).map(row).collect()
+    }
+
+    /// Applies changes of different orders. Each is in `changes`, at its place.
+    async fn commit_round(
+        &self,
+        changes: &[Change],
+        places: &[usize],
+        outcomes: &mut [Outcome],
+    ) -> Result<()> {
+        let connection = if self.replicas == 0 { &*self.connection } else { &self.waiting };
+        let calls = places.iter().map(|place| self.commit_call(&changes[*place]));
+        let calls = calls.collect::<Result<_>>()?;
+        let mut written = vec![false; self.shards.len()];
+        let mut result = Ok(());
+        for (place, answer) in places.iter().zip(connection.run("commit", calls).await) {
+            match answer.and_then(row::outcome) {
+                Ok(outcome) => {
+                    outcomes[*place] = outcome;
+                    let shard = self.shard_number(&changes[*place].id);
+                    written[shard] |= outcome != Outcome::Conflict;
+                }
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result?;
+        self.replicated(&written).await
+    }
+
+    fn commit_call(&self, change: &Change) -> Result<Call> {
+        let digits = self.changes.fetch_add(1, Ordering::Relaxed);
+        let written = Written::new(change, self.keep)?;
+        Ok(self.shard(&change.id).commit(change, &written, digits))
+    }
+
+    /// Waits until enough replicas have what was written to these shards, by whichever connection:
+    /// `WAIT` covers what precedes a write of its own connection.
+    async fn replicated(&self, written: &[bool]) -> Result<()> {
+        if self.replicas == 0 {
+            return Ok(());
+        }
+        let shards = self.shards.iter().zip(written).filter(|(_, written)| **written);
+        let calls: Vec<_> = shards.flat_map(|(shard, _)| shard.wait(self.replicas)).collect();
+        for pair in self.waiting.run("commit", calls).await.chunks_exact(2) {
+            let [fence, count] = pair else { continue };
+            let _ = fence.clone()?;
+            let count: u16 = redis::from_redis_value(count.clone()?)
+                .map_err(|error| unreadable("commit", error))?;
+            if count < self.replicas {
+                return Err(self.alone(count));
+            }
+        }
+        Ok(())
+    }
+
+    fn alone(&self, count: u16) -> Error {
+        let text = format!(
+            "{}: {count} of {} replicas have acknowledged it within {REPLICAS_WAIT:?}: it is done, \
+             and lost if its master is",
+            self.connection.place(),
+            self.replicas
+        );
+        Error::new(ErrorKind::TimedOut, BACKEND, "commit", text)
+    }
+}
+
+#[async_trait]
+impl OrderRepo for RedisRepo {
+    async fn load(&self, ids: &[OrderId]) -> Result<Vec<Option<Record>>> {
+        let rows = self.rows("load", ids).await.into_iter();
+        rows.map(|row| Ok(row?.map(|row| row.record))).collect()
+    }
+
+    async fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
+        let mut outcomes = vec![Outcome::Conflict; changes.len()];
+        for places in rounds(changes) {
+            self.commit_round(changes, &places, &mut outcomes).await?;
+        }
+        Ok(outcomes)
+    }
+
+    async fn overdue(&self, options: OverdueOptions) -> Result<Vec<Record>> {
+        self.look(&options).await
+    }
+
+    fn capabilities(&self) -> RepoCapabilities {
+        let mut capabilities = RepoCapabilities::new(BACKEND);
+        capabilities.durable = self.durable;
+        capabilities
+    }
+}
+
+/// The places of the changes, so that no round has an order twice, and the changes of one order
+/// are in successive rounds: a call may be repeated, and would then come after the next.
+fn rounds(changes: &[Change]) -> Vec<Vec<usize>> {
+    let mut seen = HashMap::with_capacity_and_hasher(changes.len(), FixedState::default());
+    let mut rounds: Vec<Vec<usize>> = Vec::new();
+    for (place, change) in changes.iter().enumerate() {
+        let times = seen.entry(&change.id).or_insert(0);
+        if *times == rounds.len() {
+            rounds.push(Vec::new());
+        }
+        rounds[*times].push(place);
+        *times += 1;
+    }
+    rounds
+}
+
+fn failover(replicas: u16) -> String {
+    match replicas {
+        0 => {
+            "a cluster replicates asynchronously, and replicas is 0: a failover loses orders that \
+              were confirmed; leave replicas out, or use one node with appendfsync always"
+                .to_owned()
+        }
+        _ => format!(
+            "a cluster replicates asynchronously: a commit waits for {replicas} of the replicas, \
+             and a failover to another one, or one that was split off, loses it; use one node with \
+             appendfsync always where that counts"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expirer_core::Revision;
+    use expirer_core::order::{Ahead, State};
+
+    use super::*;
+
+    #[test]
+    fn changes_of_one_order_are_in_successive_rounds() {
+        let change = |name: &str| Change {
+            id: OrderId::new(name).unwrap(),
+            expected: Revision::ABSENT,
+            state: State::Ahead(Ahead::default()),
+            owes: Vec::new(),
+        };
+        let changes = ["a", "b", "a", "c", "a", "b"].map(change);
+        assert_eq!(rounds(&changes), [vec![0, 1, 3], vec![2, 5], vec![4]]);
+        assert!(rounds(&[]).is_empty());
+    }
+}
