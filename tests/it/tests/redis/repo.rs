@@ -1,7 +1,474 @@
 //! What only a repository on Redis has to stand.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use expirer_backends::connect;
 use expirer_conformance::Suite;
+use expirer_core::event::{Event, LateReason, OpenStatus, PaymentLate, Ticket};
+use expirer_core::order::{LatePayments, Order, Phase, State};
+use expirer_core::{
+    Change, Error, ErrorKind, OrderId, OrderRepo, Outcome, OverdueOptions, PaymentId, Record,
+    Result, Revision, TicketId, Timestamp, UserId,
+};
+
+use crate::cluster::ClusterPlace;
+use crate::place::{Place, options};
+use crate::servers::redis::RedisServer;
+
+const COMMIT: &str = include_str!("../../../../backends/src/redis/scripts/repo/commit.lua");
+const KEY: &str = "{expirer:r:0}:o:o1";
+const DUE: &str = "{expirer:r:0}:due";
+const PAST: Timestamp = Timestamp::EPOCH;
+const FAR: Timestamp = Timestamp::MAX;
 
 pub(crate) fn tests(suite: Suite) -> Suite {
     suite
+        .test("repo::another_type_under_a_key_hurts_that_order_alone", another_type)
+        .test("repo::a_foreign_hash_is_left_as_it_is", a_foreign_hash)
+        .test("repo::a_foreign_index_is_left_as_it_is_and_nothing_is_written", a_foreign_index)
+        .test("repo::what_cannot_be_read_hides_no_other_and_is_told", what_cannot_be_read)
+        .test("repo::many_that_cannot_be_read_hide_no_other", many_that_cannot_be_read)
+        .test("repo::an_order_deleted_by_hand_leaves_nothing", deleted_by_hand)
+        .test("repo::another_number_of_shards_is_refused", another_number_of_shards)
+        .test("repo::shards_share_what_is_overdue", shards_share)
+        .test("repo::flushed_scripts_come_back", flushed_scripts)
+        .test("repo::a_repeated_call_knows_its_own_work", a_repeated_call)
+        .test("repo::a_revision_grows_though_the_clock_is_behind", a_clock_behind)
+        .test("repo::what_was_lost_gets_no_old_revision", what_was_lost)
+        .test("repo::only_what_has_ended_and_owes_nothing_is_forgotten", forgotten)
+        .test("repo::a_kill_in_mid_load_loses_no_confirmed_commit", a_kill_in_mid_load)
+        .test("repo::a_full_server_refuses_and_changes_nothing", a_full_server)
+        .test("repo::a_commit_that_no_replica_has_is_not_confirmed", without_replicas)
+        .test("repo::in_a_cluster_a_replica_has_what_is_confirmed", replicas_of_a_cluster)
+        .test("repo::a_policy_that_evicts_what_expires_is_warned_of", a_policy)
+        .test("repo::an_open_order_costs_what_the_docs_say", memory)
+}
+
+fn another_type() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        put(&*repo, change("o2", Revision::ABSENT, PAST)).await;
+        place.server.cli(&["SET", KEY, "x"]);
+        let error = repo.load(&[id("o2"), id("o1")]).await.expect_err("no hash");
+        assert_corrupt(&error, KEY);
+        let error = repo.commit(&[change("o1", Revision::ABSENT, PAST)]).await.expect_err("no");
+        assert_corrupt(&error, KEY);
+        assert!(load(&*repo, "o2").await.is_some());
+        assert_eq!(place.server.cli(&["GET", KEY]), "x");
+    });
+}
+
+fn a_foreign_hash() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        for fields in [&["a", "b"][..], &["revision", "5"], &["revision", "new", "state", "x"]] {
+            place.server.cli(&["DEL", KEY]);
+            place.server.cli(&[&["HSET", KEY], fields].concat());
+            for expected in [Revision::ABSENT, Revision(5)] {
+                let error = repo.commit(&[change("o1", expected, PAST)]).await.expect_err("no");
+                assert_corrupt(&error, KEY);
+            }
+            assert_eq!(place.server.cli(&["HLEN", KEY]), (fields.len() / 2).to_string());
+        }
+        let error = repo.load(&[id("o1")]).await.expect_err("no order");
+        assert_corrupt(&error, KEY);
+    });
+}
+
+fn a_foreign_index() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        place.server.cli(&["SET", DUE, "x"]);
+        let error = repo.commit(&[change("o1", Revision::ABSENT, PAST)]).await.expect_err("no");
+        assert_corrupt(&error, DUE);
+        assert_eq!(load(&*repo, "o1").await, None);
+        let error = repo.overdue(look(10)).await.expect_err("no index");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    });
+}
+
+fn what_cannot_be_read() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        let revision = put(&*repo, change("o1", Revision::ABSENT, PAST)).await;
+        put(&*repo, change("o2", Revision::ABSENT, PAST)).await;
+        place.server.cli(&["ZADD", DUE, "0", ""]);
+        place.server.cli(&["HSET", KEY, "state", "{\"order\":{}}"]);
+        assert_corrupt(&repo.load(&[id("o1")]).await.expect_err("broken"), KEY);
+        assert_eq!(names(repo.overdue(look(10)).await), ["o2"]);
+        assert_corrupt(&repo.overdue(look(10)).await.expect_err("it is told"), KEY);
+        assert_eq!(names(repo.overdue(look(10)).await), [""; 0], "and put off");
+        // It is mended by a commit of what somebody knows it to be.
+        put(&*repo, change("o1", revision, PAST)).await;
+        assert_eq!(names(repo.overdue(look(10)).await), ["o1"]);
+    });
+}
+
+fn many_that_cannot_be_read() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        for n in 0..12 {
+            put(&*repo, change(&format!("a{n}"), Revision::ABSENT, PAST)).await;
+            let key = format!("{{expirer:r:0}}:o:a{n}");
+            place.server.cli(&["HSET", &key, "owes", "[{}]"]);
+        }
+        put(&*repo, change("z", Revision::ABSENT, PAST)).await;
+        assert_eq!(names(repo.overdue(look(2)).await), ["z"]);
+        assert!(repo.overdue(look(2)).await.is_err());
+        assert_eq!(names(repo.overdue(look(2)).await), [""; 0]);
+    });
+}
+
+fn deleted_by_hand() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        put(&*repo, change("o1", Revision::ABSENT, PAST)).await;
+        put(&*repo, change("o2", Revision::ABSENT, PAST)).await;
+        place.server.cli(&["DEL", KEY]);
+        assert_eq!(names(repo.overdue(look(1)).await), ["o2"]);
+        assert_eq!(place.server.cli(&["ZRANGE", DUE, "0", "-1"]), "o2");
+    });
+}
+
+fn another_number_of_shards() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "?shards=4").await;
+        put(&*repo, change("o1", Revision::ABSENT, PAST)).await;
+        let url = format!("{}?shards=2", place.url());
+        let error = connect::repo(&url, &options()).await.expect_err("other shards");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("the repository has 4 shards"), "{error}");
+        assert!(load(&*open(&place, "").await, "o1").await.is_some(), "as recorded");
+        assert_eq!(load(&*open(&place, "?prefix=other&shards=2").await, "o1").await, None);
+    });
+}
+
+fn shards_share() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "?shards=8").await;
+        let changes: Vec<_> =
+            (0..400).map(|n| change(&format!("o{n}"), Revision::ABSENT, PAST)).collect();
+        repo.commit(&changes).await.expect("commits");
+        let mut found = Vec::new();
+        loop {
+            let batch = names(repo.overdue(look(20)).await);
+            assert!(batch.len() <= 20);
+            if batch.is_empty() {
+                break;
+            }
+            found.extend(batch);
+        }
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found.len(), 400, "each once");
+        for shard in 0..8 {
+            let due = format!("{{expirer:r:{shard}}}:due");
+            assert_ne!(place.server.cli(&["ZCARD", &due]), "0", "shard {shard}");
+        }
+    });
+}
+
+fn flushed_scripts() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        let mut revision = Revision::ABSENT;
+        for _ in 0..3 {
+            assert_eq!(place.server.cli(&["SCRIPT", "FLUSH"]), "OK");
+            revision = put(&*repo, change("o1", revision, PAST)).await;
+            assert_eq!(place.server.cli(&["SCRIPT", "FLUSH"]), "OK");
+            assert_eq!(names(repo.overdue(look(10)).await), ["o1"]);
+        }
+    });
+}
+
+fn a_repeated_call() {
+    let place = Place::plain();
+    let commit = |digits: &str, state: &str| {
+        let args = ["EVAL", COMMIT, "2", KEY, DUE, "o1", "0", digits, state, "", "", ""];
+        place.server.cli(&args)
+    };
+    let first = commit("000007", "a");
+    assert!(first.ends_with("000007"), "{first}");
+    assert_eq!(commit("000007", "a"), first);
+    assert_eq!(commit("000008", "a"), "", "somebody else's");
+    assert_eq!(commit("000007", "b"), "", "another change");
+}
+
+fn a_clock_behind() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        put(&*repo, change("o1", Revision::ABSENT, PAST)).await;
+        let ahead = Revision(9_000_000_000_000_999_999);
+        place.server.cli(&["HSET", KEY, "revision", &ahead.0.to_string()]);
+        let next = put(&*repo, change("o1", ahead, PAST)).await;
+        assert!(next > ahead, "{next:?}");
+        assert!(put(&*repo, change("o1", next, PAST)).await > next);
+    });
+}
+
+fn what_was_lost() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        let mut last = Revision::ABSENT;
+        for _ in 0..20 {
+            let revision = put(&*repo, change("o1", Revision::ABSENT, PAST)).await;
+            assert!(revision != last);
+            place.server.cli(&["DEL", KEY]);
+            let stale = repo.commit(&[change("o1", revision, PAST)]).await.expect("answers");
+            assert_eq!(stale, [Outcome::Conflict]);
+            last = revision;
+        }
+    });
+}
+
+fn forgotten() {
+    let place = Place::plain();
+    place.block_on(async {
+        let ttl_s = || place.server.cli(&["TTL", KEY]).parse::<i64>().expect("a number");
+        let repo = open(&place, "?keep=90s").await;
+        let opened = put(&*repo, change("o1", Revision::ABSENT, FAR)).await;
+        assert_eq!(ttl_s(), -1);
+        let owing = put(&*repo, owing(ended("o1", opened))).await;
+        assert_eq!(ttl_s(), -1);
+        let ended_at = put(&*repo, ended("o1", owing)).await;
+        assert!((80..=90).contains(&ttl_s()), "{}", ttl_s());
+        let again = put(&*repo, change("o1", ended_at, FAR)).await;
+        assert_eq!(ttl_s(), -1);
+        let usual = put(&*open(&place, "").await, ended("o1", again)).await;
+        assert!((29 * 86_400..=30 * 86_400).contains(&ttl_s()), "{}", ttl_s());
+        put(&*open(&place, "?keep=forever").await, ended("o1", usual)).await;
+        assert_eq!(ttl_s(), -1);
+    });
+}
+
+fn a_kill_in_mid_load() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        let writers: Vec<_> =
+            (0..8).map(|n| tokio::spawn(write_until_it_fails(repo.clone(), n))).collect();
+        while place.server.cli(&["ZCARD", DUE]).parse::<u32>().is_ok_and(|count| count < 500) {}
+        place.server.kill();
+        let mut confirmed = Vec::new();
+        for writer in writers {
+            confirmed.extend(writer.await.expect("ends"));
+        }
+        assert!(place.server.revive());
+        let restarted = open(&place, "").await;
+        assert!(confirmed.len() > 400, "{} in mid-load", confirmed.len());
+        for (name, revision) in &confirmed {
+            let record = load(&*restarted, name).await.expect("is there");
+            assert!(record.revision >= *revision, "{name}");
+        }
+        let found = (0..).map(|_| repo.overdue(look(256)));
+        let mut overdue = 0;
+        for look in found {
+            match look.await.expect("looks").len() {
+                0 => break,
+                count => overdue += count,
+            }
+        }
+        assert!(overdue >= confirmed.len(), "the index has them, too");
+    });
+}
+
+async fn write_until_it_fails(repo: Arc<dyn OrderRepo>, writer: u32) -> Vec<(String, Revision)> {
+    let mut confirmed = Vec::new();
+    for n in 0.. {
+        let batch: Vec<_> = (0..10).map(|item| format!("w{writer}-{n}-{item}")).collect();
+        let changes: Vec<_> =
+            batch.iter().map(|name| change(name, Revision::ABSENT, PAST)).collect();
+        let Ok(outcomes) = repo.commit(&changes).await else { break };
+        confirmed.extend(batch.into_iter().zip(outcomes.into_iter().map(revision)));
+    }
+    confirmed
+}
+
+fn a_full_server() {
+    let place = Place::on(RedisServer::with(&["--maxmemory-policy", "noeviction"]));
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        let revision = put(&*repo, owing(change("o1", Revision::ABSENT, FAR))).await;
+        let before = load(&*repo, "o1").await;
+        place.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+        for change in [ended("o1", revision), change("o2", Revision::ABSENT, PAST)] {
+            let error = repo.commit(&[change]).await.expect_err("it is full");
+            assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+        }
+        assert_eq!(load(&*repo, "o1").await, before);
+        assert_eq!(place.server.cli(&["ZRANGE", DUE, "0", "-1"]), "o1");
+        place.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+        put(&*repo, ended("o1", revision)).await;
+        assert_eq!(place.server.cli(&["ZCARD", DUE]), "0");
+    });
+}
+
+fn without_replicas() {
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "?replicas=1").await;
+        let error = repo.commit(&[change("o1", Revision::ABSENT, PAST)]).await.expect_err("alone");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+        let record = load(&*repo, "o1").await.expect("it is done");
+        let lost = repo.commit(&[change("o1", Revision::ABSENT, PAST)]).await;
+        assert_eq!(lost.expect("nothing to wait for"), [Outcome::Conflict]);
+        put(&*open(&place, "").await, change("o1", record.revision, PAST)).await;
+    });
+}
+
+fn replicas_of_a_cluster() {
+    let place = ClusterPlace::new();
+    place.block_on(async {
+        let url = place.cluster.url();
+        let opened = connect::repo(&url, &options()).await.expect("opens");
+        let warnings = opened.warnings.join("\n");
+        assert!(warnings.contains("waits for 1 of the replicas"), "{warnings}");
+        let repo = opened.backend;
+        let all: Vec<_> =
+            (0..64).map(|n| change(&format!("o{n}"), Revision::ABSENT, PAST)).collect();
+        assert!(repo.commit(&all).await.expect("with replicas").into_iter().all(is_committed));
+        let is_replica = |node: &&RedisServer| node.cli(&["ROLE"]).starts_with("slave");
+        place.cluster.nodes().iter().filter(is_replica).for_each(RedisServer::kill);
+        let more: Vec<_> =
+            (0..64).map(|n| change(&format!("p{n}"), Revision::ABSENT, PAST)).collect();
+        let error = repo.commit(&more).await.expect_err("without replicas");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+        let alone = connect::repo(&format!("{url}?replicas=0"), &options()).await.expect("opens");
+        put(&*alone.backend, change("q", Revision::ABSENT, PAST)).await;
+    });
+}
+
+fn a_policy() {
+    let place = Place::on(RedisServer::with(&["--maxmemory-policy", "volatile-lru"]));
+    place.block_on(async {
+        for (query, count) in [("", 1), ("?keep=forever", 0)] {
+            let url = format!("{}{query}", place.url());
+            let warnings = connect::repo(&url, &options()).await.expect("opens").warnings;
+            assert_eq!(warnings.len(), count, "{warnings:?}");
+            let named = |text: &String| text.contains("volatile-lru");
+            assert!(warnings.iter().all(named), "{warnings:?}");
+        }
+    });
+}
+
+fn memory() {
+    const ORDERS: u32 = 20_000;
+    /// What docs/backends/redis.md says.
+    const BYTES_MAX: u64 = 700;
+    let place = Place::plain();
+    place.block_on(async {
+        let repo = open(&place, "").await;
+        let before = used(&place.server);
+        for batch in 0..ORDERS / 250 {
+            let changes: Vec<_> = (0..250).map(|n| usual(batch * 250 + n)).collect();
+            repo.commit(&changes).await.expect("commits");
+        }
+        let bytes = (used(&place.server) - before) / u64::from(ORDERS);
+        assert!(bytes <= BYTES_MAX, "{bytes} bytes per open order");
+    });
+}
+
+fn used(server: &RedisServer) -> u64 {
+    let info = server.cli(&["INFO", "memory"]);
+    let mut lines = info.lines().filter_map(|line| line.strip_prefix("used_memory:"));
+    lines.next().and_then(|used| used.trim().parse().ok()).expect("says what it uses")
+}
+
+/// An open order with ids as long as MongoDB's, due some time next year.
+fn usual(n: u32) -> Change {
+    let due = Timestamp::from_millis(1_800_000_000_000 + i64::from(n) * 1000);
+    let name = format!("{n:024x}");
+    let mut change = change(&name, Revision::ABSENT, due);
+    if let State::Order(order) = &mut change.state {
+        order.user_id = UserId::new(&name).ok();
+        order.ticket.id = TicketId::new(&name).expect("is an id");
+    }
+    change
+}
+
+async fn open(place: &Place, query: &str) -> Arc<dyn OrderRepo> {
+    let url = format!("{}{query}", place.url());
+    connect::repo(&url, &options()).await.expect("opens").backend
+}
+
+fn id(name: &str) -> OrderId {
+    OrderId::new(name).expect("is an id")
+}
+
+/// An open order.
+fn change(name: &str, expected: Revision, expires_at: Timestamp) -> Change {
+    let order = Order {
+        version: 0,
+        phase: Phase::Open(OpenStatus::Created),
+        user_id: None,
+        expires_at,
+        ticket: Ticket { id: TicketId::new("t1").expect("is an id"), price: None },
+        late: LatePayments::default(),
+        trace: None,
+    };
+    Change { id: id(name), expected, state: State::Order(order), owes: Vec::new() }
+}
+
+fn ended(name: &str, expected: Revision) -> Change {
+    let mut change = change(name, expected, PAST);
+    if let State::Order(order) = &mut change.state {
+        order.phase = Phase::Cancelled;
+    }
+    change
+}
+
+fn owing(change: Change) -> Change {
+    let payment = PaymentId::new("p1").expect("is an id");
+    let (order_id, reason) = (change.id.clone(), LateReason::OrderCancelled);
+    let late = PaymentLate { id: payment, order_id, reason };
+    Change { owes: vec![Event::PaymentLate(late)], ..change }
+}
+
+async fn put(repo: &dyn OrderRepo, change: Change) -> Revision {
+    revision(repo.commit(&[change]).await.expect("commits")[0])
+}
+
+fn revision(outcome: Outcome) -> Revision {
+    match outcome {
+        Outcome::Committed(revision) => revision,
+        Outcome::Conflict => panic!("nobody else has changed it"),
+    }
+}
+
+fn is_committed(outcome: Outcome) -> bool {
+    outcome != Outcome::Conflict
+}
+
+async fn load(repo: &dyn OrderRepo, name: &str) -> Option<Record> {
+    repo.load(&[id(name)]).await.expect("loads").remove(0)
+}
+
+/// What is overdue now, put off for an hour.
+fn look(max: usize) -> OverdueOptions {
+    let now = options().clock.now();
+    OverdueOptions::new(now, now + Duration::from_secs(3600), max)
+}
+
+fn names(found: Result<Vec<Record>>) -> Vec<String> {
+    let found = found.expect("looks");
+    found.iter().map(|record| record.id.to_string()).collect()
+}
+
+fn assert_corrupt(error: &Error, key: &str) {
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains(key), "{error}");
 }
