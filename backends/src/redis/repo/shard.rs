@@ -3,7 +3,7 @@
 use expirer_core::{Change, OrderId, Timestamp};
 
 use super::REPLICAS_WAIT;
-use super::row::{FIELDS, Written};
+use super::row::Written;
 use crate::redis::layout::Kind;
 use crate::redis::script::{Call, Script};
 
@@ -46,21 +46,21 @@ impl Shard {
 
     pub(super) fn load(&self, id: &OrderId) -> Call {
         let key = self.order(id);
-        Call::command("HMGET", &key).arg(&key).arg(&FIELDS)
+        Call::command("HGETALL", &key).arg(&key)
     }
 
     /// `number` tells this change from others.
     pub(super) fn commit(&self, change: &Change, written: &Written, number: u64) -> Call {
         let millis = |at: Timestamp| at.as_millis().to_string();
-        COMMIT
+        let call = COMMIT
             .on(&[&self.order(&change.id), &self.due])
             .arg(change.id.as_str())
             .arg(change.expected.0)
             .arg(format!("{:06}", number % DIGITS))
-            .arg(&written.state)
-            .arg(&written.owes)
             .arg(written.due.map(millis).unwrap_or_default())
             .arg(written.keep_ms.map(|keep| keep.to_string()).unwrap_or_default())
+            .arg(&written.owes);
+        written.state.iter().fold(call, |call, (name, value)| call.arg(name).arg(value))
     }
 
     pub(super) fn claim(&self, before: Timestamp, again_at: Timestamp, max: usize) -> Call {

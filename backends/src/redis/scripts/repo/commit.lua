@@ -1,27 +1,27 @@
 -- Writes an order if its revision is still the expected one.
 --
--- KEYS     1 order  hash: revision; state, JSON; and while it owes: owes, JSON; since, when it began to
+-- KEYS     1 order  hash: revision; state, which kind it is, and a field for each of its
+--                   properties, as JSON; while it owes: owes, as JSON, and since, when that began.
+--                   Redis keeps it in one compact piece while no value has more than 64 bytes.
 --          2 due    sorted set: id by when it is overdue, of the orders that are open or owe
--- ARGV     1 id  2 expected revision, 0 for none  3 six digits, new for each change  4 state
---          5 owes or ''  6 when it expires, or '' if it is not open
---          7 for how many milliseconds it is kept, or '' for ever
+-- ARGV     1 id  2 expected revision, 0 for none  3 six digits, new for each change
+--          4 when it expires, or '' if it is not open
+--          5 for how many milliseconds it is kept, or '' for ever  6 owes, or ''
+--          then field, value for each of the state's
 -- Returns  the new revision, or nil for a conflict
--- Bounds   O(log n)
+-- Bounds   at most 64 fields: O(64 + log n)
 --
 -- A revision is the server's time in milliseconds, or the last one's plus one, and the six digits.
 -- So it grows also where a record was lost or forgotten in between, and a call that is repeated
 -- because its answer was lost knows its own work again.
 -- Times are strings of whole milliseconds: Lua's own text of a number has 14 digits.
 
-local id, expected, digits, state, owes, due, keep = unpack(ARGV)
+local FIELDS_MAX = 64
+local id, expected, digits, due, keep, owes = unpack(ARGV, 1, 6)
+local fields = { unpack(ARGV, 7) }
 
 local function foreign(key, what)
   return redis.error_reply('FOREIGN ' .. key .. ' is no ' .. what .. ' of ours')
-end
-
-local function is_repeat(revision)
-  local was = redis.call('HMGET', KEYS[1], 'state', 'owes')
-  return string.sub(revision, -6) == digits and was[1] == state and (was[2] or '') == owes
 end
 
 local was = redis.pcall('HMGET', KEYS[1], 'revision', 'since')
@@ -33,16 +33,32 @@ local kind = redis.call('TYPE', KEYS[2]).ok
 if kind ~= 'zset' and kind ~= 'none' then
   return foreign(KEYS[2], 'index')
 end
-local revision, since = was[1], was[2]
-if revision then
-  if #revision < 7 or not string.find(revision, '^%d+$') then
-    return foreign(KEYS[1], 'order')
-  end
-elseif redis.call('EXISTS', KEYS[1]) == 1 then
+local revision, since, count = was[1], was[2], redis.call('HLEN', KEYS[1])
+local is_ours = revision and #revision >= 7 and string.find(revision, '^%d+$')
+if count > FIELDS_MAX or (count > 0 and not is_ours) then
   return foreign(KEYS[1], 'order')
 end
+
+local function is_repeat()
+  local stored, left = {}, count - 1
+  local all = redis.call('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    stored[all[i]] = all[i + 1]
+  end
+  if owes ~= '' then
+    left = left - 2
+  end
+  for i = 1, #fields, 2 do
+    left = left - 1
+    if stored[fields[i]] ~= fields[i + 1] then
+      return false
+    end
+  end
+  return left == 0 and (stored.owes or '') == owes and string.sub(revision, -6) == digits
+end
+
 if (revision or '0') ~= expected then
-  return revision and is_repeat(revision) and revision or false
+  return revision and is_repeat() and revision or false
 end
 
 local time = redis.call('TIME')
@@ -53,16 +69,24 @@ if revision then
 end
 revision = string.format('%.0f', at) .. digits
 
--- The hash first: on a full server it is what fails, before anything was done.
+local function put(name, value)
+  fields[#fields + 1], fields[#fields + 2] = name, value
+end
+
+put('revision', revision)
 if owes == '' then
-  redis.call('HSET', KEYS[1], 'revision', revision, 'state', state)
-  if since then
-    redis.call('HDEL', KEYS[1], 'owes', 'since')
-  end
   since = false
 else
   since = since or string.format('%.0f', now)
-  redis.call('HSET', KEYS[1], 'revision', revision, 'state', state, 'owes', owes, 'since', since)
+  put('owes', owes)
+  put('since', since)
+end
+-- First what fails on a full server, before anything was done.
+redis.call('HSET', KEYS[1], unpack(fields))
+if redis.call('HLEN', KEYS[1]) > #fields / 2 then
+  -- Some are gone. Written anew, since a hash that was large once stays so.
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], unpack(fields))
 end
 if since and (due == '' or tonumber(since) < tonumber(due)) then
   due = since
