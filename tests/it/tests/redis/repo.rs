@@ -332,9 +332,9 @@ fn without_replicas() {
 }
 
 fn replicas_of_a_cluster() {
-    let place = ClusterPlace::new();
+    let place = ClusterPlace::alone();
     place.block_on(async {
-        let url = place.cluster.url();
+        let url = place.cluster().url();
         let opened = connect::repo(&url, &options()).await.expect("opens");
         let warnings = opened.warnings.join("\n");
         assert!(warnings.contains("waits for 1 of the replicas"), "{warnings}");
@@ -343,7 +343,7 @@ fn replicas_of_a_cluster() {
             (0..64).map(|n| change(&format!("o{n}"), Revision::ABSENT, PAST)).collect();
         assert!(repo.commit(&all).await.expect("with replicas").into_iter().all(is_committed));
         let is_replica = |node: &&RedisServer| node.cli(&["ROLE"]).starts_with("slave");
-        place.cluster.nodes().iter().filter(is_replica).for_each(RedisServer::kill);
+        place.cluster().nodes().iter().filter(is_replica).for_each(RedisServer::kill);
         let more: Vec<_> =
             (0..64).map(|n| change(&format!("p{n}"), Revision::ABSENT, PAST)).collect();
         let error = repo.commit(&more).await.expect_err("without replicas");
