@@ -78,6 +78,7 @@ impl RedisRepo {
         let answers = self.connection.run("overdue", round.iter().map(claim).collect()).await;
         let mut look = Look::default();
         for (shard, answer) in round.iter().zip(answers) {
+            let answer = answer.map_err(|error| self.of_index(*shard, error));
             let claimed = answer.and_then(|answer| self.read_claim(*shard, answer, &mut look));
             look.failure = claimed.err().or(look.failure);
         }
@@ -95,6 +96,16 @@ impl RedisRepo {
             }
         }
         Ok(())
+    }
+
+    fn of_index(&self, shard: usize, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Corrupt => {
+                let text = format!("{} is no index of ours", self.shards[shard].index());
+                Error::new(ErrorKind::Corrupt, BACKEND, "overdue", text)
+            }
+            _ => error,
+        }
     }
 
     /// What is retried by itself is none of an operator's business.

@@ -42,6 +42,7 @@ pub(crate) fn tests(suite: Suite) -> Suite {
         .test("repo::a_commit_that_no_replica_has_is_not_confirmed", without_replicas)
         .test("repo::in_a_cluster_a_replica_has_what_is_confirmed", replicas_of_a_cluster)
         .test("repo::a_policy_that_evicts_what_expires_is_warned_of", a_policy)
+        .test("repo::the_permissions_in_the_docs_are_enough", permissions)
         .test("repo::an_open_order_costs_what_the_docs_say", memory)
 }
 
@@ -86,8 +87,7 @@ fn a_foreign_index() {
         let error = repo.commit(&[change("o1", Revision::ABSENT, PAST)]).await.expect_err("no");
         assert_corrupt(&error, DUE);
         assert_eq!(load(&*repo, "o1").await, None);
-        let error = repo.overdue(look(10)).await.expect_err("no index");
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_corrupt(&repo.overdue(look(10)).await.expect_err("no index"), DUE);
     });
 }
 
@@ -358,12 +358,36 @@ fn a_policy() {
     let place = Place::on(RedisServer::with(&["--maxmemory-policy", "volatile-lru"]));
     place.block_on(async {
         for (query, count) in [("", 1), ("?keep=forever", 0)] {
-            let url = format!("{}{query}", place.url());
+            let url = format!("{}{query}", place.server.url());
             let warnings = connect::repo(&url, &options()).await.expect("opens").warnings;
             assert_eq!(warnings.len(), count, "{warnings:?}");
             let named = |text: &String| text.contains("volatile-lru");
             assert!(warnings.iter().all(named), "{warnings:?}");
         }
+    });
+}
+
+fn permissions() {
+    /// What docs/backends/redis.md says.
+    const COMMANDS: &str = "EVAL EVALSHA HGETALL HMGET HLEN HSET HSETNX DEL EXISTS TYPE TIME \
+                            PERSIST PEXPIRE ZADD ZREM ZRANGEBYSCORE SET WAIT";
+    let place = Place::plain();
+    let commands: Vec<_> = COMMANDS.split(' ').map(|name| format!("+{name}")).collect();
+    let mut user = vec!["ACL", "SETUSER", "app", "on", ">secret", "~{expirer:r*"];
+    user.extend(commands.iter().map(String::as_str));
+    assert_eq!(place.server.cli(&user), "OK");
+    place.block_on(async {
+        let url = format!("redis://app:secret@127.0.0.1:{}", place.server.port());
+        let repo = connect::repo(&url, &options()).await.expect("opens").backend;
+        let opened = put(&*repo, owing(change("o1", Revision::ABSENT, PAST))).await;
+        assert_eq!(names(repo.overdue(look(10)).await), ["o1"]);
+        put(&*repo, ended("o1", opened)).await;
+        let denied = format!("{url}?prefix=other");
+        let error = connect::repo(&denied, &options()).await.expect_err("another prefix");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        let waiting = connect::repo(&format!("{url}?replicas=1"), &options()).await.expect("opens");
+        let error = waiting.backend.commit(&[change("o2", Revision::ABSENT, PAST)]).await;
+        assert_eq!(error.expect_err("no replica").kind(), ErrorKind::TimedOut);
     });
 }
 
