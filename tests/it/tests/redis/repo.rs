@@ -14,6 +14,7 @@ use expirer_core::{
 
 use crate::cluster::ClusterPlace;
 use crate::place::{Place, options};
+use crate::servers::process::wait_until;
 use crate::servers::redis::RedisServer;
 
 const COMMIT: &str = include_str!("../../../../backends/src/redis/scripts/repo/commit.lua");
@@ -41,6 +42,7 @@ pub(crate) fn tests(suite: Suite) -> Suite {
         .test("repo::a_full_server_refuses_and_changes_nothing", a_full_server)
         .test("repo::a_commit_that_no_replica_has_is_not_confirmed", without_replicas)
         .test("repo::in_a_cluster_a_replica_has_what_is_confirmed", replicas_of_a_cluster)
+        .test("repo::a_failover_loses_no_confirmed_commit", a_failover)
         .test("repo::a_policy_that_evicts_what_expires_is_warned_of", a_policy)
         .test("repo::the_permissions_in_the_docs_are_enough", permissions)
         .test("repo::an_open_order_costs_what_the_docs_say", memory)
@@ -261,7 +263,8 @@ fn a_kill_in_mid_load() {
         let repo = open(&place, "").await;
         let writers: Vec<_> =
             (0..8).map(|n| tokio::spawn(write_until_it_fails(repo.clone(), n))).collect();
-        while place.server.cli(&["ZCARD", DUE]).parse::<u32>().is_ok_and(|count| count < 500) {}
+        let count = |server: &RedisServer| server.cli(&["ZCARD", DUE]).parse().unwrap_or(0);
+        assert!(wait_until(|| count(&place.server) >= 500));
         place.server.kill();
         let mut confirmed = Vec::new();
         for writer in writers {
@@ -352,6 +355,55 @@ fn replicas_of_a_cluster() {
         let alone = connect::repo(&format!("{url}?replicas=0"), &options()).await.expect("opens");
         put(&*alone.backend, change("q", Revision::ABSENT, PAST)).await;
     });
+}
+
+fn a_failover() {
+    let place = ClusterPlace::new();
+    place.block_on(async {
+        let opened = connect::repo(&place.cluster.url(), &options()).await;
+        let repo = opened.expect("opens").backend;
+        // Some in every shard.
+        let first: Vec<_> =
+            (0..64).map(|n| change(&format!("o{n}"), Revision::ABSENT, PAST)).collect();
+        let revision = revision(repo.commit(&first).await.expect("commits")[1]);
+        let writers: Vec<_> =
+            (0..4).map(|n| tokio::spawn(write_until_it_fails(repo.clone(), n))).collect();
+        let master = place.cluster.master_of(DUE);
+        let count = || master.cli(&["DBSIZE"]).parse().unwrap_or(0);
+        assert!(wait_until(|| count() >= 200));
+        master.kill();
+        let mut confirmed = Vec::new();
+        for writer in writers {
+            confirmed.extend(writer.await.expect("ends"));
+        }
+        assert!(confirmed.len() > 100, "{} in mid-load", confirmed.len());
+        let serves = |node: &RedisServer| node.cli(&["CLUSTER", "INFO"]).contains("state:ok");
+        let is_over = || place.cluster.nodes().iter().filter(|node| serves(node)).count() == 5;
+        assert!(wait_until(is_over), "a replica takes over");
+        let ids: Vec<_> = confirmed.iter().map(|(name, _)| id(name)).collect();
+        let records = until_ok(|| repo.load(&ids)).await;
+        for (record, (name, revision)) in records.into_iter().zip(&confirmed) {
+            assert!(record.is_some_and(|record| record.revision >= *revision), "{name}");
+        }
+        assert!(master.revive());
+        assert!(place.cluster.wait_until_healthy());
+        let outcomes = until_ok(|| async {
+            let known = repo.load(&[id("o1")]).await?.remove(0).map_or(revision, |r| r.revision);
+            repo.commit(&[change("o1", known, PAST)]).await
+        });
+        assert!(self::revision(outcomes.await[0]) > revision);
+    });
+}
+
+/// Calls until it answers, for as long as a failover may take.
+async fn until_ok<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> T {
+    let deadline = options().clock.now() + Duration::from_secs(60);
+    loop {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(options().clock.now() < deadline, "{error}"),
+        }
+    }
 }
 
 fn a_policy() {
