@@ -104,14 +104,17 @@ impl Connection {
         redis::from_redis_value(answer).map_err(|error| unreadable(op, error))
     }
 
-    /// Sends calls, pipelined, and gives one answer for each, in order. Those of one hash tag run
-    /// in order; those of several run beside each other in a cluster.
+    /// Sends calls, pipelined, and gives one answer for each, in order.
+    ///
+    /// They may run in any order: those of several hash tags run beside each other in a cluster,
+    /// and a call of a script that the server had forgotten is repeated after the others. A call
+    /// that has to come after another is sent once that one is answered.
     pub(crate) async fn run(&self, op: &'static str, calls: Vec<Call>) -> Vec<Result<Value>> {
         let mut answers: Vec<_> = calls.iter().map(|_| None).collect();
         let groups = self.grouped(calls);
         let sent = groups
             .into_iter()
-            .map(|(places, calls)| async move { (places, self.run_in_order(op, calls).await) });
+            .map(|(places, calls)| async move { (places, self.run_group(op, calls).await) });
         for (places, group) in join_all(sent).await {
             for (place, answer) in places.into_iter().zip(group) {
                 answers[place] = Some(answer);
@@ -133,7 +136,7 @@ impl Connection {
         classify(op, &self.place, error)
     }
 
-    /// One pipeline in a node; in a cluster, one for each hash tag.
+    /// One group in a node; in a cluster, one for each hash tag.
     fn grouped(&self, calls: Vec<Call>) -> Vec<(Vec<usize>, Vec<Call>)> {
         if !self.is_cluster() {
             return vec![((0..calls.len()).collect(), calls)];
@@ -147,7 +150,7 @@ impl Connection {
         groups.into_values().collect()
     }
 
-    async fn run_in_order(&self, op: &'static str, calls: Vec<Call>) -> Vec<Result<Value>> {
+    async fn run_group(&self, op: &'static str, calls: Vec<Call>) -> Vec<Result<Value>> {
         let scripts: Vec<_> = calls.iter().map(Call::script).collect();
         let cmds: Vec<Cmd> = calls.into_iter().map(Call::into_cmd).collect();
         let mut answers = Vec::with_capacity(cmds.len());

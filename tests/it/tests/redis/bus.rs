@@ -184,7 +184,7 @@ pub(crate) fn a_release_is_by_the_distance_to_the_callers_time() {
         let given = options();
         let clock: Arc<dyn Clock> = Arc::new(Wrong(given.clock, Duration::from_secs(3600)));
         let options = ConnectOptions::new(Arc::clone(&clock), given.seed);
-        let opened = connect::bus(&place.server.url(), &options).await;
+        let opened = connect::bus(&place.url(), &options).await;
         let bus = opened.expect("it opens").backend.bus;
         let consumer = join(&bus, LIMIT).await;
         publish(&bus, 1).await;

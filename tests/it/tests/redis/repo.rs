@@ -358,9 +358,9 @@ fn replicas_of_a_cluster() {
 }
 
 fn a_failover() {
-    let place = ClusterPlace::new();
+    let place = ClusterPlace::alone();
     place.block_on(async {
-        let opened = connect::repo(&place.cluster.url(), &options()).await;
+        let opened = connect::repo(&place.cluster().url(), &options()).await;
         let repo = opened.expect("opens").backend;
         // Some in every shard.
         let first: Vec<_> =
@@ -368,7 +368,7 @@ fn a_failover() {
         let revision = revision(repo.commit(&first).await.expect("commits")[1]);
         let writers: Vec<_> =
             (0..4).map(|n| tokio::spawn(write_until_it_fails(repo.clone(), n))).collect();
-        let master = place.cluster.master_of(DUE);
+        let master = place.cluster().master_of(DUE);
         let count = || master.cli(&["DBSIZE"]).parse().unwrap_or(0);
         assert!(wait_until(|| count() >= 200));
         master.kill();
@@ -378,7 +378,7 @@ fn a_failover() {
         }
         assert!(confirmed.len() > 100, "{} in mid-load", confirmed.len());
         let serves = |node: &RedisServer| node.cli(&["CLUSTER", "INFO"]).contains("state:ok");
-        let is_over = || place.cluster.nodes().iter().filter(|node| serves(node)).count() == 5;
+        let is_over = || place.cluster().nodes().iter().filter(|node| serves(node)).count() == 5;
         assert!(wait_until(is_over), "a replica takes over");
         let ids: Vec<_> = confirmed.iter().map(|(name, _)| id(name)).collect();
         let records = until_ok(|| repo.load(&ids)).await;
@@ -386,7 +386,7 @@ fn a_failover() {
             assert!(record.is_some_and(|record| record.revision >= *revision), "{name}");
         }
         assert!(master.revive());
-        assert!(place.cluster.wait_until_healthy());
+        assert!(place.cluster().wait_until_healthy());
         let outcomes = until_ok(|| async {
             let known = repo.load(&[id("o1")]).await?.remove(0).map_or(revision, |r| r.revision);
             repo.commit(&[change("o1", known, PAST)]).await
@@ -410,7 +410,7 @@ fn a_policy() {
     let place = Place::on(RedisServer::with(&["--maxmemory-policy", "volatile-lru"]));
     place.block_on(async {
         for (query, count) in [("", 1), ("?keep=forever", 0)] {
-            let url = format!("{}{query}", place.server.url());
+            let url = format!("{}{query}", place.url());
             let warnings = connect::repo(&url, &options()).await.expect("opens").warnings;
             assert_eq!(warnings.len(), count, "{warnings:?}");
             let named = |text: &String| text.contains("volatile-lru");
