@@ -4,6 +4,7 @@ mod bus;
 mod clocks;
 mod cluster;
 mod faults;
+mod loops;
 mod place;
 mod repo;
 #[path = "../servers/mod.rs"]
@@ -82,5 +83,9 @@ fn faults(suite: Suite) -> Suite {
         bus::who_waits_costs_a_few_commands_a_second,
         bus::a_cluster_goes_on_without_the_master_of_a_stream,
         cluster::a_master_that_is_killed_is_replaced,
+        loops::unpaid_orders_are_cancelled_once_and_paid_ones_complete,
+        loops::a_server_killed_in_mid_load_loses_nothing,
+        loops::what_queue_and_bus_lose_is_healed_from_the_repository,
+        loops::a_flush_while_orders_expire_leaves_none_open,
     ]
 }

@@ -1,0 +1,108 @@
+//! One replica of the service, as a process of its own would run it: handles of its own, and the
+//! five loops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use expirer_backends::connect;
+use expirer_core::flow::{
+    Canceller, Env, Expirer, Limits, Orders, Reconciler, Recorder, Scheduler,
+};
+use expirer_core::observe::Silent;
+use expirer_core::{DelayQueue, EventBus, OrderRepo};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::place::options;
+
+/// Where each part is.
+#[derive(Clone, Debug)]
+pub(super) struct Urls {
+    pub(super) bus: String,
+    pub(super) queue: String,
+    pub(super) repo: String,
+}
+
+impl Urls {
+    /// All parts on one server.
+    pub(super) fn of(url: &str) -> Self {
+        Self { bus: url.to_owned(), queue: url.to_owned(), repo: url.to_owned() }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) bus: Arc<dyn EventBus>,
+    pub(super) queue: Arc<dyn DelayQueue>,
+    pub(super) repo: Arc<dyn OrderRepo>,
+    env: Env,
+    stop: watch::Sender<bool>,
+    loops: JoinSet<()>,
+}
+
+impl Replica {
+    pub(super) async fn start(urls: &Urls) -> Self {
+        let options = options();
+        let bus = connect::bus(&urls.bus, &options).await.expect("a bus").backend.bus;
+        let queue = connect::queue(&urls.queue, &options).await.expect("a queue").backend;
+        let repo = connect::repo(&urls.repo, &options).await.expect("a repository").backend;
+        let env = Env::new(options.clock, Arc::new(Silent)).with_limits(limits(options.seed));
+        let (stop, loops) = (watch::channel(false).0, JoinSet::new());
+        let mut replica = Self { bus, queue, repo, env, stop, loops };
+        replica.spawn();
+        replica
+    }
+
+    fn spawn(&mut self) {
+        macro_rules! spawn {
+            ($($flow:ident { $($part:ident),+ })+) => {$(
+                let parts = ($(Arc::clone(&self.$part),)+);
+                let ($($part,)+) = parts;
+                let (flow, stop) = ($flow::new($($part,)+ self.env.clone()), self.stopped());
+                self.loops.spawn(async move { flow.run(stop).await });
+            )+};
+        }
+        spawn! {
+            Scheduler { bus, queue }
+            Expirer { bus, queue }
+            Recorder { bus, repo, queue }
+            Canceller { bus, repo, queue }
+            Reconciler { bus, repo, queue }
+        }
+    }
+
+    /// Ends when the replica is told to.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut told = self.stop.subscribe();
+        async move {
+            // A replica that is dropped ends, too.
+            drop(told.wait_for(|is_told| *is_told).await);
+        }
+    }
+
+    /// Orders on request.
+    pub(super) fn orders(&self) -> Orders {
+        let (bus, repo) = (Arc::clone(&self.bus), Arc::clone(&self.repo));
+        Orders::new(bus, repo, Arc::clone(&self.queue), self.env.clone())
+    }
+
+    /// Tells all loops to end, and waits until they have.
+    pub(super) async fn end(mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.loops.join_next().await {
+            ended.expect("no loop panics");
+        }
+    }
+}
+
+/// Shorter than the defaults, so that what an outage holds up comes again soon.
+fn limits(seed: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.seed = seed;
+    limits.wait = Duration::from_secs(1);
+    (limits.lease, limits.ack_deadline) = (Duration::from_secs(5), Duration::from_secs(5));
+    limits.step = Duration::from_secs(1);
+    limits.backoff_max = Duration::from_millis(500);
+    (limits.reconcile_every, limits.grace) = (Duration::from_secs(1), Duration::from_secs(2));
+    limits
+}
