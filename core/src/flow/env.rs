@@ -25,8 +25,8 @@ pub struct Limits {
     pub lease: Duration,
     /// After how long an unsettled message is delivered again: 10 s.
     pub ack_deadline: Duration,
-    /// How long one call of a backend may take: 2 s. Lease and deadline have to be longer than
-    /// three of them, or too little time is left to publish and ack, and nothing is ever settled.
+    /// How long one call of a backend may take: 2 s. A lease has to be longer than three of them,
+    /// or nothing is ever published; the ack deadline well beyond one.
     pub step: Duration,
     /// The first back-off after a fault: 100 ms.
     pub backoff_min: Duration,

@@ -20,7 +20,7 @@ fn post(address: &str, path: &str, body: &str) -> (u16, Value) {
     (answer.status().as_u16(), answer.body_mut().read_json().unwrap())
 }
 
-fn get(address: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     let mut answer = agent().get(format!("http://{address}{path}")).call().unwrap();
     (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
 }

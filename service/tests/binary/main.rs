@@ -5,6 +5,16 @@
 mod configuration;
 mod http;
 mod process;
+#[cfg(all(feature = "redis", feature = "servers"))]
+mod redis;
+#[cfg(all(feature = "redis", feature = "servers"))]
+#[expect(dead_code, reason = "other tests need more of them")]
+#[path = "../../../tests/it/tests/servers"]
+mod servers {
+    pub(crate) mod certificates;
+    pub(crate) mod process;
+    pub(crate) mod redis;
+}
 mod signals;
 #[cfg(feature = "stdio")]
 mod stdio;

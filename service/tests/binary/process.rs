@@ -64,7 +64,7 @@ impl Expirer {
 
     /// A service with HTTP on a free port, and its address.
     pub(crate) fn serve(arguments: &[&str]) -> (Self, String) {
-        let expirer = Self::start(&[&["--http", "127.0.0.1:0"], arguments].concat());
+        let expirer = Self::start(&[arguments, &["--http", "127.0.0.1:0"]].concat());
         let address = loop {
             let line = expirer.log();
             if line["message"] == "serving HTTP" {
