@@ -183,6 +183,7 @@ pub(crate) use cases;
 #[must_use]
 pub struct Suite {
     trials: Vec<Trial>,
+    threads: Option<usize>,
 }
 
 impl Suite {
@@ -274,6 +275,13 @@ impl Suite {
         self
     }
 
+    /// Sets how many trials run beside each other where the command line does not say: more than
+    /// there are cores where cases mostly wait for a server.
+    pub const fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
     /// Runs what the command line selects, like any other test binary.
     ///
     /// # Panics
@@ -283,7 +291,9 @@ impl Suite {
         let mut names = BTreeSet::new();
         let unique = self.trials.iter().all(|trial| names.insert(trial.name().to_owned()));
         assert!(unique, "each backend needs a name of its own");
-        libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
+        let mut arguments = Arguments::from_args();
+        arguments.test_threads = arguments.test_threads.or(self.threads);
+        libtest_mimic::run(&arguments, self.trials).exit_code()
     }
 
     fn add_trials(mut self, names: (&str, &str), trials: Vec<sim::Trial>) -> Self {

@@ -19,6 +19,9 @@ use cluster::{ClusterPlace, Clusters};
 use place::Place;
 use servers::redis::{RedisServer, valkey};
 
+/// How many cases run beside each other: they mostly wait, for the ends of leases and for servers.
+const THREADS: usize = 8;
+
 fn main() -> ExitCode {
     let clusters = Clusters::default();
     let cluster = move || ClusterPlace::new(&clusters);
@@ -32,19 +35,18 @@ fn main() -> ExitCode {
         .repo("redis", Place::plain)
         .repo("redis-tls", Place::secured)
         .repo("redis-cluster", cluster);
-    repo::tests(faults(on_valkey(suite))).run()
+    repo::tests(faults(on_valkey(suite))).with_threads(THREADS).run()
 }
 
 /// The same on Valkey, where it is.
 fn on_valkey(suite: Suite) -> Suite {
-    match valkey() {
-        Some(program) => suite.queue("valkey", move || Place::on(RedisServer::by(&program))),
-        None => {
-            let said = "nothing runs on Valkey: scripts/brokers did not find it\n";
-            std::io::stderr().write_all(said.as_bytes()).expect("standard error takes a line");
-            suite
-        }
-    }
+    let Some(program) = valkey() else {
+        let said = "nothing runs on Valkey: scripts/brokers did not find it\n";
+        std::io::stderr().write_all(said.as_bytes()).expect("standard error takes a line");
+        return suite;
+    };
+    let place = move || Place::on(RedisServer::by(&program));
+    suite.queue("valkey", place.clone()).bus("valkey", place.clone()).repo("valkey", place)
 }
 
 fn faults(suite: Suite) -> Suite {
