@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use expirer_backends::connect::{self, ConnectOptions};
 use expirer_core::{
-    Clock, Consumer, Delivery, ErrorKind, EventBus, Group, Message, ReceiveOptions, Release,
-    Subject, SubscribeOptions, Timestamp,
+    Clock, Consumer, Delivery, ErrorKind, EventBus, Group, Message, ReceiveOptions, Rejection,
+    Release, Subject, SubscribeOptions, Timestamp,
 };
 use futures_lite::future::{poll_once, zip};
 
 use crate::place::{Place, options};
+use crate::servers::redis::RedisServer;
 use crate::servers::redis_cluster::RedisCluster;
 
 const KEY: &str = "bus:{order:created}";
@@ -176,6 +177,68 @@ impl Clock for Wrong {
     async fn sleep_until(&self, at: Timestamp) {
         self.0.sleep_until(at - self.1).await;
     }
+}
+
+pub(crate) fn a_full_server_refuses_and_takes_more_once_there_is_room() {
+    let place = Place::on(RedisServer::with(&["--maxmemory-policy", "noeviction"]));
+    place.block_on(async {
+        let bus = open(&place, "").await;
+        let consumer = join(&bus, LIMIT).await;
+        publish(&bus, 1).await;
+        place.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+        let error = bus.publish(&[Message::new(SUBJECT, *b"{}")]).await.expect_err("it is full");
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+        place.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+        publish(&bus, 1).await;
+        let mut came = 0;
+        while came < 2 {
+            let some = receive(&*consumer, LIMIT).await;
+            assert!(!some.is_empty(), "expected two messages within {LIMIT:?}, came {came}");
+            ack(&*consumer, &some).await;
+            came += some.len();
+        }
+    });
+}
+
+pub(crate) fn the_permissions_in_the_docs_are_enough() {
+    /// What docs/backends/redis.md says.
+    const COMMANDS: &str = "EVAL EVALSHA DEL EXISTS TIME XACK XADD XCLAIM XGROUP XINFO XLEN \
+                            XPENDING XRANGE XREAD XREADGROUP XSETID XTRIM ZADD ZRANGE \
+                            ZRANGEBYSCORE ZREM ZSCORE";
+    let place = Place::plain();
+    let commands: Vec<_> = COMMANDS.split(' ').map(|name| format!("+{name}")).collect();
+    let mut user = vec!["ACL", "SETUSER", "app", "on", ">secret", "~bus:{*"];
+    user.extend(commands.iter().map(String::as_str));
+    assert_eq!(place.server.cli(&user), "OK");
+    place.block_on(async {
+        let url = format!("redis://app:secret@127.0.0.1:{}", place.server.port());
+        let opened = connect::bus(&format!("{url}?retain=1s"), &options()).await;
+        let bus = opened.expect("it opens").backend.bus;
+        let (consumer, tail) = (join(&bus, LIMIT).await, bus.tail(&[SUBJECT]).await.expect("it"));
+        publish(&bus, 300).await;
+        let came = receive(&*consumer, LIMIT).await;
+        let [rejected, released, others @ ..] = &came[..] else { panic!("came {came:?}") };
+        let reason = "broken".to_owned();
+        let rejection = Rejection { receipt: rejected.receipt, reason };
+        consumer.reject(&[rejection]).await.expect("it rejects");
+        let release = Release { receipt: released.receipt, at: place.now() };
+        consumer.release(&[release]).await.expect("it releases");
+        ack(&*consumer, others).await;
+        let group = Group::new("a").expect("a name");
+        assert!(bus.progress(&group, &SUBJECT).await.expect("it tells").waiting > 0);
+        let seen = tail.receive(ReceiveOptions::new(9).with_wait(LIMIT)).await.expect("it sees");
+        assert!(!seen.messages.is_empty());
+        ack(&*consumer, &receive(&*consumer, LIMIT).await).await;
+        let end = place.now() + LIMIT;
+        while place.server.cli(&["XLEN", KEY]) == "300" {
+            assert!(place.now() < end, "expected the stream to be trimmed by {end}");
+            ack(&*consumer, &receive(&*consumer, Duration::from_secs(1)).await).await;
+        }
+        let denied = connect::bus(&format!("{url}?prefix=other"), &options()).await;
+        let denied = denied.expect("it opens").backend.bus;
+        let error = denied.publish(&[Message::new(SUBJECT, *b"{}")]).await.expect_err("no");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    });
 }
 
 pub(crate) fn a_release_is_by_the_distance_to_the_callers_time() {

@@ -78,6 +78,8 @@ fn faults(suite: Suite) -> Suite {
         bus::a_stream_and_its_groups_that_are_gone_come_back,
         bus::scripts_that_are_gone_come_back,
         bus::a_value_of_another_type_is_named,
+        bus::a_full_server_refuses_and_takes_more_once_there_is_room,
+        bus::the_permissions_in_the_docs_are_enough,
         bus::a_release_is_by_the_distance_to_the_callers_time,
         bus::what_a_stranger_read_for_our_group_is_taken_over,
         bus::no_entry_is_stored_before_the_watermark,
