@@ -10,7 +10,7 @@ use crate::ours::{WORKERS, lateness, timers};
 use crate::{Bench, Outcome, say};
 
 const COUNT: u64 = 100_000;
-const AHEAD: Duration = Duration::from_secs(10);
+const AHEAD: Duration = Duration::from_secs(5);
 
 pub(crate) async fn measure(bench: &Bench) -> Outcome<()> {
     say(format!(

@@ -99,27 +99,18 @@ impl Raw {
         }
     }
 
-    /// `ZADD`, one member each, pipelined: the command under our schedule.
-    pub(crate) async fn zadd(&self, key: &str, timers: &[Timer], each: usize) -> Outcome<()> {
+    /// `ZADD`, pipelined, with so many members each, on the queue's own set.
+    pub(crate) async fn zadd(&self, timers: &[Timer], each: usize) -> Outcome<()> {
         let mut connection = self.connection.clone();
         for batch in timers.chunks(BATCH) {
             let mut pipeline = Pipeline::new();
             for piece in batch.chunks(each) {
-                let cmd = pipeline.cmd("ZADD").arg(key);
+                let cmd = pipeline.cmd("ZADD").arg(&self.keys[0]);
                 piece.iter().for_each(|timer| {
                     cmd.arg(timer.due.as_millis()).arg(timer.id.as_str());
                 });
             }
             pipeline.exec_async(&mut connection).await?;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn zrem(&self, key: &str, timers: &[Timer]) -> Outcome<()> {
-        let ids: Vec<_> = timers.iter().map(|timer| timer.id.as_str()).collect();
-        let mut connection = self.connection.clone();
-        for batch in ids.chunks(BATCH) {
-            redis::cmd("ZREM").arg(key).arg(batch).exec_async(&mut connection).await?;
         }
         Ok(())
     }

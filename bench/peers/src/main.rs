@@ -1,15 +1,18 @@
 //! One round of `bullmq-official`: `expirer-bench-peers URL (add|drain) COUNT` prints how many seconds it
 //! took. Jobs as our timers: ids of 24 characters, no data, removed when done.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's time")]
+
 use std::error::Error;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bullmq::options::RedisConnectionOptions;
 use bullmq::types::RemoveOnFinish;
-use bullmq::{BulkJob, Job, JobOptions, Queue, QueueOptions, Worker, WorkerOptions};
 use bullmq::worker::CancellationToken;
+use bullmq::{BulkJob, Job, JobOptions, Queue, QueueOptions, Worker, WorkerOptions};
 
 const BULK: u64 = 500;
 const CONCURRENCY: usize = 200;
@@ -32,7 +35,7 @@ async fn main() -> Outcome<()> {
             drain(connection, count).await?
         }
     };
-    println!("{}", took.as_secs_f64());
+    writeln!(std::io::stdout(), "{}", took.as_secs_f64())?;
     Ok(())
 }
 
@@ -40,7 +43,7 @@ async fn main() -> Outcome<()> {
 async fn add(queue: &Queue, count: u64, delay: Duration) -> Outcome<Duration> {
     let now = SystemTime::now();
     let begun = Instant::now();
-    for first in (0..count).step_by(BULK as usize) {
+    for first in (0..count).step_by(usize::try_from(BULK)?) {
         let job = |n| {
             let options = JobOptions::new().job_id(format!("{n:024x}")).timestamp(now).delay(delay);
             BulkJob::with_options("expire", serde_json::json!({}), options)
