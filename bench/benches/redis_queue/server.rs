@@ -31,7 +31,9 @@ impl Server {
         command.arg(dir.path()).args(["--appendonly", "yes", "--appendfsync", "everysec"]);
         // A rewrite of the file would hit one contestant and not another.
         command.args(["--auto-aof-rewrite-percentage", "0"]);
-        let process = command.stdout(Stdio::null()).spawn()?;
+        let started = command.stdout(Stdio::null()).spawn();
+        let process =
+            started.map_err(|error| format!("redis-server (scripts/brokers): {error}"))?;
         let client = Client::open(format!("redis://127.0.0.1:{port}"))?;
         let server = Self { process, client, port, _dir: dir };
         let begun = Instant::now();
