@@ -7,8 +7,15 @@ mod faults;
 mod loops;
 mod place;
 mod repo;
-#[path = "../servers/mod.rs"]
-mod servers;
+#[path = "../servers"]
+mod servers {
+    pub(crate) mod certificates;
+    pub(crate) mod process;
+    pub(crate) mod proxy;
+    pub(crate) mod real;
+    pub(crate) mod redis;
+    pub(crate) mod redis_cluster;
+}
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,20 +1,18 @@
 //! Where one case runs: a server of its own behind a proxy of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use expirer_backends::TokioClock;
-use expirer_backends::connect::{self, ConnectOptions};
-use expirer_conformance::{
-    BusHarness, Harness, QueueHarness, RepoHarness, Server, Time, Tolerance,
-};
-use expirer_core::{Clock, DelayQueue, EventBus, OrderRepo, Result, Timestamp};
-use tokio::runtime::{Builder, Runtime};
+use expirer_backends::connect;
+use expirer_conformance::{BusHarness, Harness, QueueHarness, RepoHarness, Server, Time};
+use expirer_core::{DelayQueue, EventBus, OrderRepo, Result, Timestamp};
+use tokio::runtime::Runtime;
 
 use crate::servers::proxy::{Mode, Proxy};
 use crate::servers::redis::RedisServer;
+
+pub(crate) use crate::servers::real::{options, real_time, runtime};
 
 /// A place with one server.
 #[derive(Debug)]
@@ -107,26 +105,4 @@ impl Server for Place {
     async fn mend(&self) {
         self.proxy.set(Mode::Open);
     }
-}
-
-/// What a backend is given: a seed of its own each time, as in a process of its own.
-pub(crate) fn options() -> ConnectOptions {
-    static SEED: AtomicU64 = AtomicU64::new(1);
-    ConnectOptions::new(clock(), SEED.fetch_add(1 << 32, Ordering::Relaxed))
-}
-
-fn clock() -> Arc<dyn Clock> {
-    Arc::new(TokioClock::new())
-}
-
-pub(crate) fn runtime() -> Arc<Runtime> {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    Arc::new(runtime.expect("a runtime"))
-}
-
-/// The machine's time; server and test share its clock, and only whole milliseconds differ.
-pub(crate) fn real_time(runtime: &Arc<Runtime>) -> Time {
-    let tolerance = Tolerance { early: Duration::from_millis(1), late: Duration::from_secs(20) };
-    let runtime = Arc::clone(runtime);
-    Time::real(clock(), tolerance, move |case| runtime.block_on(case))
 }

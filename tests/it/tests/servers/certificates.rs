@@ -40,13 +40,10 @@ impl Certificates {
         format!("ca={}&cert={}&key={}", self.ca.display(), cert.display(), key.display())
     }
 
-    /// What `redis-server` takes.
-    pub(crate) fn server_args(&self) -> [String; 6] {
-        let text = |path: &Path| path.display().to_string();
+    /// The authority's certificate, the server's, and its key.
+    pub(crate) fn server_files(&self) -> [String; 3] {
         let (cert, key) = &self.server;
-        let args = ["--tls-ca-cert-file", "--tls-cert-file", "--tls-key-file"];
-        let [ca, server, secret] = args.map(str::to_owned);
-        [ca, text(&self.ca), server, text(cert), secret, text(key)]
+        [&self.ca, cert, key].map(|path| path.display().to_string())
     }
 }
 

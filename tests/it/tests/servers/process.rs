@@ -5,22 +5,28 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 /// How long a server may take to answer: generous, since a busy machine is slow.
 const READY_TURNS: u32 = 6000;
 const TURN: Duration = Duration::from_millis(5);
 
-/// A running server; killed when dropped.
+/// A running server; killed when dropped, and with this process, where the system can.
 #[derive(Debug)]
 pub(crate) struct Process(Child);
 
 impl Process {
-    /// Starts a program whose output goes to `log`.
-    pub(crate) fn start(command: &mut Command, log: &Path) -> io::Result<Self> {
+    /// Starts a program whose output goes to `log`; of the command, the program, its arguments and
+    /// its environment count.
+    pub(crate) fn start(command: &Command, log: &Path) -> io::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
-        let command = command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
-        command.spawn().map(Self)
+        let mut command = ended_with_us(command);
+        command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
+        let (answer, answers) = channel();
+        starter().send((command, answer)).expect("the starter never ends");
+        answers.recv().expect("the starter answers").map(Self)
     }
 
     /// Waits until `is_ready`; says whether it came to that before the process ended.
@@ -44,6 +50,41 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The same command by way of `setpriv`, where that is: the system then kills the program once the
+/// thread that started it is gone.
+fn ended_with_us(command: &Command) -> Command {
+    static HAS_SETPRIV: OnceLock<bool> = OnceLock::new();
+    let can_end = |options: &[&str]| {
+        Command::new("setpriv").args(options).output().is_ok_and(|output| output.status.success())
+    };
+    let mut wrapped = Command::new("setpriv");
+    wrapped.args(["--pdeathsig", "KILL"]).arg(command.get_program());
+    if !*HAS_SETPRIV.get_or_init(|| can_end(&["--pdeathsig", "KILL", "true"])) {
+        wrapped = Command::new(command.get_program());
+    }
+    let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    wrapped.args(command.get_args()).envs(set);
+    wrapped
+}
+
+type Start = (Command, Sender<io::Result<Child>>);
+
+/// A thread that starts all programs and ends with this process.
+fn starter() -> Sender<Start> {
+    static STARTER: OnceLock<Sender<Start>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (starter, starts): (_, Receiver<Start>) = channel();
+        std::thread::spawn(move || {
+            for (mut command, answer) in starts {
+                // Whoever has asked may be gone: then the child is, too.
+                drop(answer.send(command.spawn()));
+            }
+        });
+        starter
+    });
+    starter.clone()
 }
 
 /// Looks again and again; says whether it came true within half a minute.

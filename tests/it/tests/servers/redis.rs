@@ -104,7 +104,7 @@ impl RedisServer {
     /// Starts it on the data that it left; `false` if it ended at once.
     pub(crate) fn revive(&self) -> bool {
         let log = self.dir().join("log");
-        let mut process = Process::start(&mut self.command(), &log).expect("the server starts");
+        let mut process = Process::start(&self.command(), &log).expect("the server starts");
         let is_ready = process.wait_until(|| answers(self.port));
         *self.lock() = is_ready.then_some(process);
         is_ready
@@ -130,7 +130,9 @@ impl RedisServer {
         command.arg(self.dir()).args(["--save", "", "--appendonly", "yes"]);
         command.args(["--appendfsync", "always", "--daemonize", "no"]).args(&self.args);
         if let Some((port, certificates)) = &self.tls {
-            command.args(["--tls-port", &port.to_string()]).args(certificates.server_args());
+            let [ca, cert, key] = certificates.server_files();
+            command.args(["--tls-port", &port.to_string(), "--tls-ca-cert-file", &ca]);
+            command.args(["--tls-cert-file", &cert, "--tls-key-file", &key]);
         }
         command
     }

@@ -1,0 +1,40 @@
+//! The conformance suite and faults on private NATS servers.
+
+mod cluster;
+mod place;
+#[expect(dead_code, reason = "other tests need more of them")]
+#[path = "../servers"]
+mod servers {
+    pub(crate) mod certificates;
+    pub(crate) mod nats;
+    pub(crate) mod nats_cluster;
+    pub(crate) mod process;
+    pub(crate) mod proxy;
+    pub(crate) mod real;
+}
+mod stand;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use expirer_conformance::Suite;
+
+use servers::nats::{newest, packaged};
+
+/// How many cases run beside each other: they mostly wait, for the ends of leases and for servers.
+const THREADS: usize = 8;
+
+fn main() -> ExitCode {
+    if newest().is_none() {
+        let said = "nothing runs on a new NATS: scripts/brokers did not find it\n";
+        std::io::stderr().write_all(said.as_bytes()).expect("standard error takes a line");
+    }
+    stand::tests(Suite::default()).with_threads(THREADS).run()
+}
+
+/// The servers that are here, with a name for each.
+fn programs() -> Vec<(&'static str, PathBuf)> {
+    let newest = newest().map(|program| ("nats", program));
+    [Some(("nats-packaged", packaged())), newest].into_iter().flatten().collect()
+}

@@ -1,0 +1,81 @@
+//! Where one case runs: a server of its own behind a proxy of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use expirer_conformance::{Harness, Server, Time};
+use expirer_core::Timestamp;
+use tokio::runtime::Runtime;
+
+use crate::servers::nats::NatsServer;
+use crate::servers::proxy::{Mode, Proxy};
+use crate::servers::real::{real_time, runtime};
+
+/// A place with one server.
+#[derive(Debug)]
+pub(crate) struct Place {
+    time: Time,
+    pub(crate) server: NatsServer,
+    pub(crate) proxy: Proxy,
+    // Last: what runs on it is dropped first.
+    runtime: Arc<Runtime>,
+}
+
+impl Place {
+    /// On one server without TLS or password.
+    pub(crate) fn plain(program: &Path) -> Self {
+        Self::on(NatsServer::start(program))
+    }
+
+    pub(crate) fn on(server: NatsServer) -> Self {
+        let runtime = runtime();
+        let proxy = Proxy::start(runtime.handle(), server.port());
+        Self { time: real_time(&runtime), server, proxy, runtime }
+    }
+
+    /// The URL, by way of the proxy.
+    pub(crate) fn url(&self) -> String {
+        self.server.url_by(self.proxy.port())
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.time.clock().now()
+    }
+
+    pub(crate) async fn pause(&self, duration: Duration) {
+        self.time.clock().sleep_until(self.now() + duration).await;
+    }
+
+    /// Runs a test of its own.
+    pub(crate) fn block_on(&self, test: impl Future<Output = ()>) {
+        self.runtime.block_on(test);
+    }
+}
+
+impl Harness for Place {
+    fn time(&self) -> &Time {
+        &self.time
+    }
+
+    fn server(&self) -> Option<&dyn Server> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Server for Place {
+    async fn restart(&self) {
+        self.server.kill();
+        assert!(self.server.revive(), "nats-server starts again");
+    }
+
+    async fn cut(&self) {
+        self.proxy.set(Mode::Cut);
+    }
+
+    async fn mend(&self) {
+        self.proxy.set(Mode::Open);
+    }
+}

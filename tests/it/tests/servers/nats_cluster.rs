@@ -1,0 +1,119 @@
+//! Three NATS servers as a cluster.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::nats::NatsServer;
+use super::process::{free_port, wait_until};
+
+const NODES: usize = 3;
+/// Ports of a cluster's nodes may be taken in between: then all of it is tried again.
+const TRIES: u32 = 5;
+
+/// A private cluster. Its nodes do not tell clients of each other, so that proxies may stand in
+/// between.
+#[derive(Debug)]
+pub(crate) struct NatsCluster {
+    nodes: Vec<NatsServer>,
+}
+
+impl NatsCluster {
+    /// A cluster that answers; about a third of a second.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub(crate) fn start(program: &Path) -> Self {
+        let started = (0..TRIES).find_map(|_| Self::assemble(program));
+        started.unwrap_or_else(|| panic!("a cluster of {} starts", program.display()))
+    }
+
+    fn assemble(program: &Path) -> Option<Self> {
+        let nodes: Vec<_> = (0..NODES).map(|_| NatsServer::prepare(program)).collect();
+        let ports: Vec<_> = nodes.iter().map(|_| free_port()).collect();
+        let routes: Vec<_> =
+            ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        for ((number, node), port) in nodes.iter().enumerate().zip(&ports) {
+            node.configure(&format!(
+                "server_name: n{number}\n\
+                 jetstream {{ store_dir: $STORE_DIR }}\n\
+                 cluster {{ name: expirer, listen: \"127.0.0.1:{port}\", no_advertise: true, \
+                 routes: [{}] }}",
+                routes.join(", ")
+            ));
+        }
+        let cluster = Self { nodes };
+        cluster.try_revive().then_some(cluster)
+    }
+
+    /// The nodes; each may be killed and revived by itself.
+    pub(crate) fn nodes(&self) -> &[NatsServer] {
+        &self.nodes
+    }
+
+    /// Their own ports.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(NatsServer::port).collect()
+    }
+
+    /// The node that leads a stream (of the bucket `B`: `KV_B`), as those that answer say; waits
+    /// until there is one.
+    ///
+    /// # Panics
+    /// If there is none after a while.
+    pub(crate) fn leader_of(&self, stream: &str) -> &NatsServer {
+        let mut leader = None;
+        wait_until(|| {
+            leader = self.nodes.iter().find(|node| leads(node, stream));
+            leader.is_some()
+        });
+        leader.unwrap_or_else(|| panic!("somebody leads {stream}"))
+    }
+
+    /// Waits until every node that runs is healthy and one leads the cluster.
+    pub(crate) fn wait_until_healthy(&self) -> bool {
+        wait_until(|| self.is_healthy())
+    }
+
+    /// Whether it is whole now.
+    pub(crate) fn is_healthy(&self) -> bool {
+        let knows_leader = |node: &NatsServer| {
+            let jsz = node.monitor("/jsz").unwrap_or_default();
+            jsz["meta_cluster"]["leader"].is_string()
+        };
+        self.nodes.iter().all(|node| node.is_healthy() && knows_leader(node))
+    }
+
+    /// Ends every node without warning.
+    pub(crate) fn kill(&self) {
+        self.nodes.iter().for_each(NatsServer::kill);
+    }
+
+    /// Starts every node on the data that it left.
+    ///
+    /// # Panics
+    /// If they are no whole cluster after a while.
+    pub(crate) fn revive(&self) {
+        assert!(self.try_revive(), "the cluster is whole again");
+    }
+
+    /// No node is healthy before it has found another: all are started before one is waited for.
+    fn try_revive(&self) -> bool {
+        self.nodes.iter().for_each(NatsServer::spawn);
+        self.nodes.iter().all(NatsServer::is_up) && self.wait_until_healthy()
+    }
+}
+
+/// Whether a node says that it leads a stream.
+fn leads(node: &NatsServer, stream: &str) -> bool {
+    let Some(jsz) = node.monitor("/jsz?streams=1") else { return false };
+    let accounts = jsz["account_details"].as_array().into_iter().flatten();
+    let mut streams = accounts.flat_map(|account| account["stream_detail"].as_array()).flatten();
+    streams.any(|found| {
+        found["name"] == stream && found["cluster"]["leader"] == name_of(node).unwrap_or_default()
+    })
+}
+
+fn name_of(node: &NatsServer) -> Option<Value> {
+    Some(node.monitor("/varz")?["server_name"].clone())
+}
