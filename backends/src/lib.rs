@@ -4,11 +4,15 @@
 mod clock;
 pub mod connect;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod options;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "stdio")]
 pub mod stdio;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod url;
 
 #[cfg(feature = "tokio")]
 pub use clock::TokioClock;

@@ -13,7 +13,8 @@ use redis::{
 };
 
 use super::BACKEND;
-use super::url::{Node, Options, Tls};
+use super::url::Options;
+use crate::url::{Node, Tls};
 
 /// How long connecting may take.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_millis(1500);

@@ -1,14 +1,13 @@
 //! What a Redis URL says: `redis[s]://[user:password@]host[:port][/database][?option=…&…]`, and
 //! `redis[s]+cluster://` with any number of nodes between commas.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use expirer_core::{Error, ErrorKind, Result};
-use percent_encoding::percent_decode_str;
 
 use super::BACKEND;
+use crate::url::{self, Node, Secret, Tls};
 
 const PORT: u16 = 6379;
 const PREFIX_BYTES_MAX: usize = 64;
@@ -60,40 +59,6 @@ pub(crate) struct Options {
 pub(crate) enum Keep {
     For(Duration),
     Forever,
-}
-
-/// One address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Node {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-/// Files in PEM format: who signed the server's certificate, and who we are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tls {
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
-}
-
-/// A password: never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(pub(crate) String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
 }
 
 impl Options {
@@ -183,7 +148,7 @@ impl Options {
 
     /// The addresses, for people.
     pub(crate) fn place(&self) -> String {
-        self.nodes.iter().map(Node::to_string).collect::<Vec<_>>().join(",")
+        url::place(&self.nodes)
     }
 }
 
@@ -192,8 +157,7 @@ fn invalid(text: impl Into<String>) -> Error {
 }
 
 fn decoded(text: &str, what: &str) -> Result<String> {
-    let text = percent_decode_str(text).decode_utf8();
-    text.map(String::from).map_err(|_| invalid(format!("{what} is not UTF-8")))
+    url::decoded(text, what).map_err(invalid)
 }
 
 fn credentials(login: &str) -> Result<(Option<String>, Option<Secret>)> {
@@ -209,26 +173,7 @@ fn credentials(login: &str) -> Result<(Option<String>, Option<Secret>)> {
 }
 
 fn node(text: &str) -> Result<Node> {
-    let wrong = || invalid("write the host as HOST, HOST:PORT or [IPV6]:PORT");
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
-            (
-                host,
-                if rest.is_empty() {
-                    None
-                } else {
-                    Some(rest.strip_prefix(':').ok_or_else(wrong)?)
-                },
-            )
-        }
-        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-    };
-    let port = port.map_or(Ok(PORT), str::parse).map_err(|_| wrong())?;
-    if host.is_empty() || port == 0 {
-        return Err(wrong());
-    }
-    Ok(Node { host: host.to_owned(), port })
+    Node::parse(text, PORT).map_err(invalid)
 }
 
 fn database(path: &str, cluster: bool) -> Result<u32> {

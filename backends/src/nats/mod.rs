@@ -1,0 +1,18 @@
+//! NATS with JetStream, 2.9 and later, one server or a cluster.
+//!
+//! # Delivery
+//! At least once. The server's clock decides what is due and when something was stored; receipts
+//! are refused here after their deadline, and not by the server (`fenced` is false).
+
+#![allow(dead_code, reason = "the queue, the bus and the repository follow")]
+
+mod connection;
+mod error;
+mod inspect;
+mod names;
+mod replies;
+mod target;
+mod url;
+
+/// How errors and capabilities name this backend.
+const BACKEND: &str = "nats";
