@@ -3,12 +3,16 @@
 #[cfg(feature = "tokio")]
 mod clock;
 pub mod connect;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod keep;
 pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
 mod options;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod rounds;
 #[cfg(feature = "stdio")]
 pub mod stdio;
 #[cfg(any(feature = "nats", feature = "redis"))]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
@@ -74,4 +75,27 @@ pub(crate) fn place(nodes: &[Node]) -> String {
 pub(crate) fn decoded(text: &str, what: &str) -> Result<String, String> {
     let text = percent_decode_str(text).decode_utf8();
     text.map(String::from).map_err(|_| format!("{what} is not UTF-8"))
+}
+
+/// Reads a whole number and its unit.
+///
+/// # Errors
+/// What would be right; `name` is the option's.
+pub(crate) fn span(name: &str, text: &str) -> Result<Duration, String> {
+    let right = "a whole number and a unit: 90s, 30m, 24h or 7d, at most 365d";
+    let wrong = || format!("{name}: {right}");
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    match seconds {
+        Some(seconds) if (1..=365 * 86_400).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(wrong()),
+    }
 }

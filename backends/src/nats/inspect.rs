@@ -22,6 +22,10 @@ impl Version {
     /// The oldest that we know: the next message of a subject can be asked for from here on.
     const MIN: Self = Self(2, 9);
 
+    pub(crate) const fn new(major: u32, minor: u32) -> Self {
+        Self(major, minor)
+    }
+
     /// Reads `MAJOR.MINOR.…`; 0.0 of anything else.
     pub(crate) fn of(text: &str) -> Self {
         let mut parts = text.trim_start_matches('v').split('.').map_while(|part| part.parse().ok());

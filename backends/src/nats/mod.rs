@@ -11,8 +11,11 @@ mod error;
 mod inspect;
 mod names;
 mod replies;
+pub mod repo;
 mod target;
 mod url;
+
+pub use repo::NatsRepo;
 
 /// How errors and capabilities name this backend.
 const BACKEND: &str = "nats";

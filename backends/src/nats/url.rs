@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use expirer_core::{Error, ErrorKind, Result};
 
 use super::BACKEND;
+use crate::keep::Keep;
 use crate::url::{self, Node, Secret, Tls};
 
 const PORT: u16 = 4222;
@@ -31,7 +32,7 @@ impl Part {
         match self {
             Self::Queue => &["via"],
             Self::Bus => &["stream"],
-            Self::Repo => &[],
+            Self::Repo => &["keep"],
         }
     }
 
@@ -60,6 +61,8 @@ pub(crate) struct Options {
     pub(crate) stream: Option<String>,
     /// How the queue puts off, if the URL says so.
     pub(crate) via: Option<Via>,
+    /// How long the repository keeps what has ended, if the URL says so.
+    pub(crate) keep: Option<Keep>,
 }
 
 /// Who we are.
@@ -111,6 +114,7 @@ impl Options {
             name: None,
             stream: None,
             via: None,
+            keep: None,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             options.set(pair, part)?;
@@ -135,6 +139,7 @@ impl Options {
             "replicas" => self.replicas = Some(replicas(&value)?),
             "name" => self.name = Some(name(value)?),
             "via" => self.via = Some(via(&value)?),
+            "keep" => self.keep = Some(Keep::parse(option, &value).map_err(invalid)?),
             "creds" => self.log_in(Login::Credentials(PathBuf::from(value)))?,
             "nkey" => self.log_in(Login::Nkey(PathBuf::from(value)))?,
             _ => self.set_file(option, PathBuf::from(value))?,

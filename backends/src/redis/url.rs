@@ -7,6 +7,7 @@ use std::time::Duration;
 use expirer_core::{Error, ErrorKind, Result};
 
 use super::BACKEND;
+use crate::keep::Keep;
 use crate::url::{self, Node, Secret, Tls};
 
 const PORT: u16 = 6379;
@@ -52,13 +53,6 @@ pub(crate) struct Options {
     pub(crate) keep: Option<Keep>,
     /// How many replicas the repository waits for, if the URL says so.
     pub(crate) replicas: Option<u16>,
-}
-
-/// How long something is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keep {
-    For(Duration),
-    Forever,
 }
 
 impl Options {
@@ -117,8 +111,7 @@ impl Options {
             "prefix" => self.prefix = Some(prefix(value)?),
             "shards" => self.shards = Some(shards(&value)?),
             "retain" => self.retain = Some(span(name, &value)?),
-            "keep" if value == "forever" => self.keep = Some(Keep::Forever),
-            "keep" => self.keep = span(name, &value).map(Keep::For).map(Some)?,
+            "keep" => self.keep = Some(Keep::parse(name, &value).map_err(invalid)?),
             "replicas" => self.replicas = Some(replicas(&value)?),
             _ => self.set_file(name, PathBuf::from(value))?,
         }
@@ -210,23 +203,7 @@ fn replicas(text: &str) -> Result<u16> {
 
 /// A whole number and its unit.
 fn span(name: &str, text: &str) -> Result<Duration> {
-    let or = if name == "keep" { ", or forever" } else { "" };
-    let right = "a whole number and a unit: 90s, 30m, 24h or 7d, at most 365d";
-    let wrong = || invalid(format!("{name}: {right}{or}"));
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let seconds: u64 = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(wrong()),
-    };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
-    match seconds {
-        Some(seconds) if (1..=365 * 86_400).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        _ => Err(wrong()),
-    }
+    url::span(name, text).map_err(invalid)
 }
 
 #[cfg(test)]

@@ -17,8 +17,6 @@ use expirer_core::{
     Change, Error, ErrorKind, OrderId, OrderRepo, Outcome, OverdueOptions, Record,
     RepoCapabilities, Result,
 };
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 
 use self::row::{Row, Written};
 use self::shard::Shard;
@@ -27,17 +25,14 @@ use super::error::unreadable;
 use super::inspect::{Inspection, inspect};
 use super::layout::{self, Kind, shard_of};
 use super::script::Call;
-use super::url::{Keep, Options, Part};
+use super::url::{Options, Part};
 use super::{BACKEND, PREFIX};
 use crate::connect::{ConnectOptions, Opened};
+use crate::keep::Keep;
+use crate::rounds::rounds;
 
-/// How long an order is kept after its last commit, if it has ended and owes nothing: 30 days.
-///
-/// One that is forgotten is absent: a payment for it would wait for an order that never comes
-/// instead of being answered as late, and a repeated `order:created` would open it again.
-pub const KEEP: Duration = Duration::from_secs(30 * 86_400);
-/// How long what was heard ahead of its order is kept at least.
-pub const AHEAD_KEEP: Duration = Duration::from_secs(86_400);
+pub use crate::keep::{AHEAD_KEEP, KEEP};
+
 /// How many replicas have to acknowledge a commit in a cluster, unless the URL says otherwise.
 pub const REPLICAS_OF_CLUSTER: u16 = 1;
 /// How long a commit waits for them: with an answer's usual time, less than a loop's step.
@@ -211,22 +206,6 @@ impl OrderRepo for RedisRepo {
     }
 }
 
-/// The places of the changes, so that no round has an order twice, and the changes of one order
-/// are in successive rounds: a call may be repeated, and would then come after the next.
-fn rounds(changes: &[Change]) -> Vec<Vec<usize>> {
-    let mut seen = HashMap::with_capacity_and_hasher(changes.len(), FixedState::default());
-    let mut rounds: Vec<Vec<usize>> = Vec::new();
-    for (place, change) in changes.iter().enumerate() {
-        let times = seen.entry(&change.id).or_insert(0);
-        if *times == rounds.len() {
-            rounds.push(Vec::new());
-        }
-        rounds[*times].push(place);
-        *times += 1;
-    }
-    rounds
-}
-
 fn failover(replicas: u16) -> String {
     match replicas {
         0 => {
@@ -239,26 +218,5 @@ fn failover(replicas: u16) -> String {
              and a failover to another one, or one that was split off, loses it; use one node with \
              appendfsync always where that counts"
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use expirer_core::Revision;
-    use expirer_core::order::{Ahead, State};
-
-    use super::*;
-
-    #[test]
-    fn changes_of_one_order_are_in_successive_rounds() {
-        let change = |name: &str| Change {
-            id: OrderId::new(name).unwrap(),
-            expected: Revision::ABSENT,
-            state: State::Ahead(Ahead::default()),
-            owes: Vec::new(),
-        };
-        let changes = ["a", "b", "a", "c", "a", "b"].map(change);
-        assert_eq!(rounds(&changes), [vec![0, 1, 3], vec![2, 5], vec![4]]);
-        assert!(rounds(&[]).is_empty());
     }
 }

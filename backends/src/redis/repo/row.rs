@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
-use std::time::Duration;
 
 use expirer_core::event::Event;
 use expirer_core::order::State;
@@ -13,10 +12,9 @@ use expirer_core::{
 use redis::Value;
 use serde_json::{Map, Value as Json};
 
-use super::AHEAD_KEEP;
+use crate::keep::Keep;
 use crate::redis::BACKEND;
 use crate::redis::error::unreadable;
-use crate::redis::url::Keep;
 
 /// The field that says which kind of state it is; the state's properties have fields beside it.
 const STATE: &str = "state";
@@ -101,7 +99,7 @@ impl Written {
         };
         let due = open_until(&change.state);
         let has_ended = due.is_none() && owes.is_empty();
-        let keep = Some(keep).filter(|_| has_ended).and_then(|keep| span(keep, &change.state));
+        let keep = Some(keep).filter(|_| has_ended).and_then(|keep| keep.span(&change.state));
         let keep_ms = keep.map(|keep| keep.as_millis());
         Ok(Self { state: state_fields(&change.state)?, owes, due, keep_ms })
     }
@@ -145,14 +143,6 @@ fn open_until(state: &State) -> Option<Timestamp> {
     state.order().filter(|order| order.phase.is_open()).map(|order| order.expires_at)
 }
 
-fn span(keep: Keep, state: &State) -> Option<Duration> {
-    match (keep, state) {
-        (Keep::Forever, _) => None,
-        (Keep::For(keep), State::Order(_)) => Some(keep),
-        (Keep::For(keep), State::Ahead(_)) => Some(keep.max(AHEAD_KEEP)),
-    }
-}
-
 fn number<T: FromStr>(fields: &mut Fields, name: &str) -> std::result::Result<Option<T>, String> {
     let Some(text) = fields.remove(name) else { return Ok(None) };
     let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
@@ -169,9 +159,12 @@ fn unwritable(error: impl Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use expirer_core::order::Ahead;
 
     use super::*;
+    use crate::keep::AHEAD_KEEP;
 
     fn id() -> OrderId {
         OrderId::new("o1").unwrap()

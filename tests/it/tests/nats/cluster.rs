@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use expirer_conformance::{Harness, Server, Time};
+use expirer_backends::nats::NatsRepo;
+use expirer_conformance::{Harness, RepoHarness, Server, Time};
+use expirer_core::{OrderRepo, Result};
 use tokio::runtime::Runtime;
 
 use crate::servers::nats_cluster::NatsCluster;
 use crate::servers::proxy::{Mode, Proxy};
-use crate::servers::real::{real_time, runtime};
+use crate::servers::real::{options, real_time, runtime};
 
 /// A place with three servers.
 #[derive(Debug)]
@@ -52,6 +54,13 @@ impl Harness for ClusterPlace {
 
     fn server(&self) -> Option<&dyn Server> {
         Some(self)
+    }
+}
+
+#[async_trait]
+impl RepoHarness for ClusterPlace {
+    async fn repo(&self) -> Result<Arc<dyn OrderRepo>> {
+        Ok(Arc::new(NatsRepo::open(&self.url(), &options()).await?.backend))
     }
 }
 

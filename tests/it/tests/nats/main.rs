@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 use expirer_conformance::Suite;
 
+use cluster::ClusterPlace;
+use place::Place;
 use servers::nats::{newest, packaged};
 
 /// How many cases run beside each other: they mostly wait, for the ends of leases and for servers.
@@ -30,7 +32,14 @@ fn main() -> ExitCode {
         let said = "nothing runs on a new NATS: scripts/brokers did not find it\n";
         std::io::stderr().write_all(said.as_bytes()).expect("standard error takes a line");
     }
-    stand::tests(Suite::default()).with_threads(THREADS).run()
+    let mut suite = Suite::default();
+    for (name, program) in programs() {
+        let (one, three) = (program.clone(), program);
+        suite = suite
+            .repo(name, move || Place::plain(&one))
+            .repo(&format!("{name}-cluster"), move || ClusterPlace::new(&three));
+    }
+    stand::tests(suite).with_threads(THREADS).run()
 }
 
 /// The servers that are here, with a name for each.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use expirer_conformance::{Harness, Server, Time};
-use expirer_core::Timestamp;
+use expirer_backends::nats::NatsRepo;
+use expirer_conformance::{Harness, RepoHarness, Server, Time};
+use expirer_core::{OrderRepo, Result, Timestamp};
 use tokio::runtime::Runtime;
 
 use crate::servers::nats::NatsServer;
 use crate::servers::proxy::{Mode, Proxy};
-use crate::servers::real::{real_time, runtime};
+use crate::servers::real::{options, real_time, runtime};
 
 /// A place with one server.
 #[derive(Debug)]
@@ -61,6 +62,13 @@ impl Harness for Place {
 
     fn server(&self) -> Option<&dyn Server> {
         Some(self)
+    }
+}
+
+#[async_trait]
+impl RepoHarness for Place {
+    async fn repo(&self) -> Result<Arc<dyn OrderRepo>> {
+        Ok(Arc::new(NatsRepo::open(&self.url(), &options()).await?.backend))
     }
 }
 
