@@ -105,53 +105,58 @@ impl NatsRepo {
 
     async fn write_orders(&self, round: &mut Round<'_>, outcomes: &mut [Outcome]) {
         let works = std::mem::take(&mut round.works);
-        let (mut puts, mut sent) = (Vec::new(), Vec::new());
-        for work in works {
-            match self.order(&work) {
-                Ok(put) => {
-                    puts.push(put);
-                    sent.push(work);
-                }
-                Err(failure) => round.failure = Some(failure),
-            }
-        }
-        let answers = self.bucket.write(OP, puts).await;
-        for (work, answer) in sent.into_iter().zip(answers) {
-            match self.judged(&work, answer).await {
+        let answers = self.put_orders(works.iter()).await;
+        let is_lost = |answer: &Answered<Written>| answer.as_ref().is_err_and(Failure::is_outage);
+        let lost = works.iter().zip(&answers).filter(|(_, answer)| is_lost(answer));
+        let mut again = self.repeat(lost.map(|(work, _)| work).collect()).await.into_iter();
+        for (work, answer) in works.iter().zip(answers) {
+            let outcome = match answer {
+                Ok(Written::Done(revision)) => Ok(Outcome::Committed(Revision(revision))),
+                Ok(Written::Conflict) => Ok(Outcome::Conflict),
+                Err(failure) if failure.is_outage() => again.next().unwrap_or(Err(failure)),
+                Err(failure) => Err(failure),
+            };
+            match outcome {
                 Ok(outcome) => {
                     outcomes[work.place] = outcome;
-                    round.spent.extend(self.settle(&work, outcome));
+                    round.spent.extend(self.settle(work, outcome));
                 }
                 Err(failure) => round.failure = Some(failure),
             }
         }
     }
 
-    fn order(&self, work: &Work<'_>) -> Answered<Put> {
-        let Work { draft, entry, .. } = work;
-        Ok(Put {
-            key: key(draft.id()),
-            value: draft.text(*entry).map_err(Failure::new)?,
-            expected: Some(draft.expected().0),
-            keep_s: draft.keep_s(self.keep).filter(|_| self.keeps),
-        })
+    async fn put_orders<'a>(
+        &self,
+        works: impl Iterator<Item = &'a Work<'a>>,
+    ) -> Vec<Answered<Written>> {
+        self.bucket.write(OP, works.map(|work| self.order(work)).collect()).await
     }
 
-    /// What became of a change. One whose answer was lost is looked for: it is done if the order
-    /// bears its mark.
-    async fn judged(&self, work: &Work<'_>, answer: Answered<Written>) -> Answered<Outcome> {
-        let failure = match answer {
-            Ok(Written::Done(revision)) => return Ok(Outcome::Committed(Revision(revision))),
-            Ok(Written::Conflict) => return Ok(Outcome::Conflict),
-            Err(failure) if !failure.is_outage() => return Err(failure),
-            Err(failure) => failure,
-        };
-        let id = std::slice::from_ref(work.draft.id());
-        match self.rows(OP, id).await.pop() {
-            Some(Ok(Some(row))) if row.mark == work.draft.mark => {
-                Ok(Outcome::Committed(row.record.revision))
+    /// Sends what has lost its answer again, in line after the first: so it is done now, or a
+    /// conflict, be it with itself. (Looking first might overtake it.)
+    async fn repeat(&self, lost: Vec<&Work<'_>>) -> Vec<Answered<Outcome>> {
+        let answers = self.put_orders(lost.iter().copied()).await;
+        let ids: Vec<OrderId> = lost.iter().map(|work| work.draft.id().clone()).collect();
+        let rows = self.rows(OP, &ids).await;
+        let outcome = |((work, answer), row): ((&Work<'_>, _), Answered<Option<Row>>)| match answer?
+        {
+            Written::Done(revision) => Ok(Outcome::Committed(Revision(revision))),
+            Written::Conflict => {
+                let own = row?.filter(|row| row.mark == work.draft.mark);
+                Ok(own.map_or(Outcome::Conflict, |row| Outcome::Committed(row.record.revision)))
             }
-            _ => Err(failure),
+        };
+        lost.into_iter().zip(answers).zip(rows).map(outcome).collect()
+    }
+
+    fn order(&self, work: &Work<'_>) -> Put {
+        let Work { draft, entry, .. } = work;
+        Put {
+            key: key(draft.id()),
+            value: draft.text(*entry),
+            expected: Some(draft.expected().0),
+            keep_s: draft.keep_s(self.keep).filter(|_| self.keeps),
         }
     }
 

@@ -1,10 +1,12 @@
 //! The stream behind the bucket: found and looked at, or made.
 
+use std::time::Duration;
+
 use expirer_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Put};
 use crate::nats::BACKEND;
 use crate::nats::connection::Answered;
 use crate::nats::error::{NAME_IN_USE, STREAM_NOT_FOUND, SUBJECTS_OVERLAP};
@@ -12,6 +14,12 @@ use crate::nats::inspect::Version;
 
 /// From here on a message may say how long it is kept.
 pub(super) const KEEPS: Version = Version::new(2, 11);
+/// Before this, of commits that meet in a replicated stream more than one may win (2.9.21 has it
+/// right, too).
+const COMPARES_IN_CLUSTERS: Version = Version::new(2, 10);
+/// How often, and how far apart, to look whether a new stream listens: within a second.
+const LISTENING_TURNS: u32 = 50;
+const LISTENING_TURN: Duration = Duration::from_millis(20);
 /// How many revisions a millisecond has room for: more than any server stores.
 const REVISIONS_PER_MS: i64 = 1000;
 
@@ -60,15 +68,35 @@ impl Bucket {
     pub(super) async fn prepare(&self, op: &'static str, replicas: usize) -> Result<Layout> {
         let (config, is_new) = match self.info(op).await {
             Ok(info) => (info.config, false),
-            Err(failure) if failure.is(STREAM_NOT_FOUND) => self.create(op, replicas).await?,
+            Err(failure) if failure.is(STREAM_NOT_FOUND) => {
+                if self.is_unfit(replicas) {
+                    return Err(self.unfit(op));
+                }
+                self.create(op, replicas).await?
+            }
             Err(failure) => return Err(failure.into()),
         };
         let config = self.with_ttl(op, config).await?;
         let known: Config = self.read_config(op, &config)?;
         match self.why_not(&known) {
             Some(why) => Err(self.foreign(op, &why)),
+            None if self.is_unfit(known.num_replicas) => Err(self.unfit(op)),
             None => Ok(known.layout(is_new)),
         }
+    }
+
+    /// Whether the server does not compare revisions in a stream with so many copies.
+    fn is_unfit(&self, replicas: usize) -> bool {
+        replicas > 1 && self.connection.version() < COMPARES_IN_CLUSTERS
+    }
+
+    fn unfit(&self, op: &'static str) -> Error {
+        let (place, version) = (self.connection.place(), self.connection.version());
+        let text = format!(
+            "{place}: NATS {version} does not compare revisions in a stream with several copies: \
+             orders would be lost; use NATS {COMPARES_IN_CLUSTERS} or later, or replicas=1"
+        );
+        Error::new(ErrorKind::Unsupported, BACKEND, op, text)
     }
 
     async fn info(&self, op: &'static str) -> Answered<Info> {
@@ -79,7 +107,10 @@ impl Bucket {
     async fn create(&self, op: &'static str, replicas: usize) -> Result<(Value, bool)> {
         let call = format!("STREAM.CREATE.{}", self.stream());
         match self.connection.api::<Info>(op, &call, &self.wanted(replicas)).await {
-            Ok(info) => Ok((info.config, true)),
+            Ok(info) => {
+                self.listening(op).await?;
+                Ok((info.config, true))
+            }
             // Somebody else was faster.
             Err(failure) if failure.is(NAME_IN_USE) => Ok((self.info(op).await?.config, false)),
             Err(failure) if failure.is(SUBJECTS_OVERLAP) => {
@@ -88,6 +119,23 @@ impl Bucket {
             }
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// Waits until the server that we are connected to knows who leads the new stream: asks for
+    /// what cannot be done.
+    async fn listening(&self, op: &'static str) -> Result<()> {
+        for _ in 0..LISTENING_TURNS {
+            let (key, expected) = ("probe".to_owned(), Some(1));
+            let probe = Put { key, value: Vec::new(), expected, keep_s: None };
+            match self.write(op, vec![probe]).await.pop() {
+                Some(Err(failure)) if failure.is_nobody_there() => {}
+                Some(Err(failure)) => return Err(failure.into()),
+                _ => return Ok(()),
+            }
+            let clock = self.connection.clock();
+            clock.sleep_until(clock.now() + LISTENING_TURN).await;
+        }
+        Ok(())
     }
 
     /// As `nats kv add` makes one, and such that no revision comes twice: also where the bucket

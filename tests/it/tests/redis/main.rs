@@ -10,6 +10,7 @@ mod repo;
 #[path = "../servers"]
 mod servers {
     pub(crate) mod certificates;
+    pub(crate) mod orders;
     pub(crate) mod process;
     pub(crate) mod proxy;
     pub(crate) mod real;

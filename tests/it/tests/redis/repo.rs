@@ -5,23 +5,23 @@ use std::time::Duration;
 
 use expirer_backends::connect;
 use expirer_conformance::Suite;
-use expirer_core::event::{Event, LateReason, OpenStatus, PaymentLate, Ticket};
-use expirer_core::order::{LatePayments, Order, Phase, State};
+use expirer_core::order::State;
 use expirer_core::{
-    Change, Error, ErrorKind, OrderId, OrderRepo, Outcome, OverdueOptions, PaymentId, Record,
-    Result, Revision, TicketId, Timestamp, UserId,
+    Change, Error, ErrorKind, OrderRepo, Outcome, Result, Revision, TicketId, Timestamp, UserId,
 };
 
 use crate::cluster::ClusterPlace;
 use crate::place::{Place, options};
+use crate::servers::orders::{
+    FAR, PAST, change, ended, id, is_committed, load, look, names, owing, put, revision,
+    write_until_it_fails,
+};
 use crate::servers::process::wait_until;
 use crate::servers::redis::RedisServer;
 
 const COMMIT: &str = include_str!("../../../../backends/src/redis/scripts/repo/commit.lua");
 const KEY: &str = "{expirer:r:0}:o:o1";
 const DUE: &str = "{expirer:r:0}:due";
-const PAST: Timestamp = Timestamp::EPOCH;
-const FAR: Timestamp = Timestamp::MAX;
 
 pub(crate) fn tests(suite: Suite) -> Suite {
     suite
@@ -289,18 +289,6 @@ fn a_kill_in_mid_load() {
     });
 }
 
-async fn write_until_it_fails(repo: Arc<dyn OrderRepo>, writer: u32) -> Vec<(String, Revision)> {
-    let mut confirmed = Vec::new();
-    for n in 0.. {
-        let batch: Vec<_> = (0..10).map(|item| format!("w{writer}-{n}-{item}")).collect();
-        let changes: Vec<_> =
-            batch.iter().map(|name| change(name, Revision::ABSENT, PAST)).collect();
-        let Ok(outcomes) = repo.commit(&changes).await else { break };
-        confirmed.extend(batch.into_iter().zip(outcomes.into_iter().map(revision)));
-    }
-    confirmed
-}
-
 fn a_full_server() {
     let place = Place::on(RedisServer::with(&["--maxmemory-policy", "noeviction"]));
     place.block_on(async {
@@ -485,69 +473,6 @@ fn usual(n: u32) -> Change {
 async fn open(place: &Place, query: &str) -> Arc<dyn OrderRepo> {
     let url = format!("{}{query}", place.url());
     connect::repo(&url, &options()).await.expect("opens").backend
-}
-
-fn id(name: &str) -> OrderId {
-    OrderId::new(name).expect("is an id")
-}
-
-/// An open order.
-fn change(name: &str, expected: Revision, expires_at: Timestamp) -> Change {
-    let order = Order {
-        version: 0,
-        phase: Phase::Open(OpenStatus::Created),
-        user_id: None,
-        expires_at,
-        ticket: Ticket { id: TicketId::new("t1").expect("is an id"), price: None },
-        late: LatePayments::default(),
-        trace: None,
-    };
-    Change { id: id(name), expected, state: State::Order(order), owes: Vec::new() }
-}
-
-fn ended(name: &str, expected: Revision) -> Change {
-    let mut change = change(name, expected, PAST);
-    if let State::Order(order) = &mut change.state {
-        order.phase = Phase::Cancelled;
-    }
-    change
-}
-
-fn owing(change: Change) -> Change {
-    let payment = PaymentId::new("p1").expect("is an id");
-    let (order_id, reason) = (change.id.clone(), LateReason::OrderCancelled);
-    let late = PaymentLate { id: payment, order_id, reason };
-    Change { owes: vec![Event::PaymentLate(late)], ..change }
-}
-
-async fn put(repo: &dyn OrderRepo, change: Change) -> Revision {
-    revision(repo.commit(&[change]).await.expect("commits")[0])
-}
-
-fn revision(outcome: Outcome) -> Revision {
-    match outcome {
-        Outcome::Committed(revision) => revision,
-        Outcome::Conflict => panic!("nobody else has changed it"),
-    }
-}
-
-fn is_committed(outcome: Outcome) -> bool {
-    outcome != Outcome::Conflict
-}
-
-async fn load(repo: &dyn OrderRepo, name: &str) -> Option<Record> {
-    repo.load(&[id(name)]).await.expect("loads").remove(0)
-}
-
-/// What is overdue now, put off for an hour.
-fn look(max: usize) -> OverdueOptions {
-    let now = options().clock.now();
-    OverdueOptions::new(now, now + Duration::from_secs(3600), max)
-}
-
-fn names(found: Result<Vec<Record>>) -> Vec<String> {
-    let found = found.expect("looks");
-    found.iter().map(|record| record.id.to_string()).collect()
 }
 
 fn assert_corrupt(error: &Error, key: &str) {

@@ -147,6 +147,11 @@ impl NatsServer {
         drop(self.lock().take());
     }
 
+    /// Sends it a signal, such as `STOP`, while it runs.
+    pub(crate) fn signal(&self, name: &str) {
+        self.lock().as_ref().expect("it runs").signal(name);
+    }
+
     /// Starts it on the data that it left, and waits until it is healthy; `false` if it ended.
     pub(crate) fn revive(&self) -> bool {
         self.spawn();

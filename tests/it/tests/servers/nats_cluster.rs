@@ -75,13 +75,9 @@ impl NatsCluster {
         wait_until(|| self.is_healthy())
     }
 
-    /// Whether it is whole now.
+    /// Whether it is whole now: every node, stream and consumer knows a leader.
     pub(crate) fn is_healthy(&self) -> bool {
-        let knows_leader = |node: &NatsServer| {
-            let jsz = node.monitor("/jsz").unwrap_or_default();
-            jsz["meta_cluster"]["leader"].is_string()
-        };
-        self.nodes.iter().all(|node| node.is_healthy() && knows_leader(node))
+        self.nodes.iter().all(|node| node.is_healthy() && knows_leaders(node))
     }
 
     /// Ends every node without warning.
@@ -104,14 +100,26 @@ impl NatsCluster {
     }
 }
 
+fn knows_leaders(node: &NatsServer) -> bool {
+    let Some(jsz) = node.monitor("/jsz?consumers=1") else { return false };
+    let is_led = |group: &Value| group["leader"].as_str().is_some_and(|leader| !leader.is_empty());
+    let is_whole = |stream: &Value| {
+        let mut consumers = stream["consumer_detail"].as_array().into_iter().flatten();
+        is_led(&stream["cluster"]) && consumers.all(|consumer| is_led(&consumer["cluster"]))
+    };
+    is_led(&jsz["meta_cluster"]) && streams(&jsz).all(is_whole)
+}
+
 /// Whether a node says that it leads a stream.
 fn leads(node: &NatsServer, stream: &str) -> bool {
     let Some(jsz) = node.monitor("/jsz?streams=1") else { return false };
+    let name = name_of(node).unwrap_or_default();
+    streams(&jsz).any(|found| found["name"] == stream && found["cluster"]["leader"] == name)
+}
+
+fn streams(jsz: &Value) -> impl Iterator<Item = &Value> {
     let accounts = jsz["account_details"].as_array().into_iter().flatten();
-    let mut streams = accounts.flat_map(|account| account["stream_detail"].as_array()).flatten();
-    streams.any(|found| {
-        found["name"] == stream && found["cluster"]["leader"] == name_of(node).unwrap_or_default()
-    })
+    accounts.flat_map(|account| account["stream_detail"].as_array()).flatten()
 }
 
 fn name_of(node: &NatsServer) -> Option<Value> {

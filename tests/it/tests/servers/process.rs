@@ -41,6 +41,13 @@ impl Process {
         drop(self.0.wait());
     }
 
+    /// Sends it a signal, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.args(["-s", name, &self.0.id().to_string()]);
+        assert!(kill.status().is_ok_and(|status| status.success()), "kill -s {name}");
+    }
+
     fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
