@@ -37,10 +37,13 @@ struct Sight {
     found: Found,
 }
 
+/// An entry that is to be put off, and the record that it stands for.
+type Live = (Sight, Option<Box<Record>>);
+
 /// What is to be done with an entry.
 enum Verdict {
     /// It stands for this record; for none that can be read, and is put off all the same.
-    Live(Option<Record>),
+    Live(Option<Box<Record>>),
     /// It stands for nothing, and never will.
     Stale,
     /// Its change may be on its way, or its order is not overdue at that time.
@@ -124,7 +127,7 @@ impl NatsRepo {
         let (mut records, mut moves) = (Vec::new(), Vec::new());
         for ((sight, record), claimed) in live.into_iter().zip(claimed) {
             if let Ok(Written::Done(revision)) = claimed {
-                records.extend(record);
+                records.extend(record.map(|record| *record));
                 moves.push((later(&sight), revision));
             }
         }
@@ -138,7 +141,7 @@ impl NatsRepo {
         &self,
         sights: Vec<Sight>,
         before: Timestamp,
-    ) -> Answered<(Vec<(Sight, Option<Record>)>, Vec<u64>)> {
+    ) -> Answered<(Vec<Live>, Vec<u64>)> {
         let ids: Vec<OrderId> = sights.iter().map(|sight| sight.entry.id.clone()).collect();
         let rows = self.rows(OP, &ids).await;
         let (mut live, mut stale) = (Vec::new(), Vec::new());
@@ -168,7 +171,7 @@ impl NatsRepo {
         let revision = row.as_ref().map_or(Revision::ABSENT, |row| row.record.revision);
         let live = row.filter(|row| row.mark == sight.entry.mark);
         Ok(match live {
-            Some(row) if row.is_overdue(before) => Verdict::Live(Some(row.record)),
+            Some(row) if row.is_overdue(before) => Verdict::Live(Some(Box::new(row.record))),
             Some(_) => Verdict::Leave,
             // A change over another revision than this is a conflict, whenever it comes.
             None if sight.entry.over != revision => Verdict::Stale,

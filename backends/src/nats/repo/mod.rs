@@ -200,8 +200,7 @@ fn unsynced(replicas: usize) -> String {
     let what = match replicas {
         1 => "a crash of the machine loses what was confirmed since",
         _ => {
-            "machines that crash together lose what was confirmed since, and one alone may (Jepsen on \
-             NATS 2.12.1)"
+            "machines that crash lose what was confirmed since, copies or not (Jepsen on NATS 2.12.1)"
         }
     };
     format!(
