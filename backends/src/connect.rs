@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | `memory:` | yes | yes | yes | – |
 //! | `stdio:` | yes | – | – | `stdio` |
+//! | `nats://`, `tls://`, `http://` (as `nats://`) | yes | – | yes | `nats` |
 //! | `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://` | yes | yes | yes | `redis` |
 
 use std::sync::Arc;
@@ -58,13 +59,17 @@ pub struct Bus {
 enum Scheme {
     Memory,
     Stdio,
+    Nats,
     Redis,
 }
 
 /// Each scheme that this version knows, and the cargo feature that it needs.
-const SCHEMES: [(&str, Scheme, Option<&str>); 6] = [
+const SCHEMES: [(&str, Scheme, Option<&str>); 9] = [
     ("memory", Scheme::Memory, None),
     ("stdio", Scheme::Stdio, Some("stdio")),
+    ("nats", Scheme::Nats, Some("nats")),
+    ("tls", Scheme::Nats, Some("nats")),
+    ("http", Scheme::Nats, Some("nats")),
     ("redis", Scheme::Redis, Some("redis")),
     ("rediss", Scheme::Redis, Some("redis")),
     ("redis+cluster", Scheme::Redis, Some("redis")),
@@ -75,6 +80,7 @@ const fn is_compiled_in(scheme: Scheme) -> bool {
     match scheme {
         Scheme::Memory => true,
         Scheme::Stdio => cfg!(feature = "stdio"),
+        Scheme::Nats => cfg!(feature = "nats"),
         Scheme::Redis => cfg!(feature = "redis"),
     }
 }
@@ -85,7 +91,7 @@ const fn is_compiled_in(scheme: Scheme) -> bool {
 /// [`ErrorKind::Invalid`] for a broken URL or an unknown scheme, [`ErrorKind::Unsupported`] where
 /// the backend has no bus or is compiled out, and what connecting gives.
 #[cfg_attr(
-    not(feature = "redis"),
+    not(any(feature = "nats", feature = "redis")),
     expect(clippy::unused_async, reason = "backends with a server connect here")
 )]
 pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Opened<Bus>> {
@@ -102,6 +108,13 @@ pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Opened<Bus>> {
         }
         #[cfg(not(feature = "stdio"))]
         Scheme::Stdio => Err(without("bus", "stdio")),
+        #[cfg(feature = "nats")]
+        Scheme::Nats => {
+            let opened = crate::nats::NatsBus::open(url, options).await?;
+            Ok(opened.map(|bus| Bus { bus: Arc::new(bus), finite: None }))
+        }
+        #[cfg(not(feature = "nats"))]
+        Scheme::Nats => Err(without("bus", "nats")),
         #[cfg(feature = "redis")]
         Scheme::Redis => {
             let opened = crate::redis::RedisBus::open(url, options).await?;
@@ -127,6 +140,7 @@ pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn
             Ok(Opened::new(Arc::new(queue)))
         }
         Scheme::Stdio => Err(without("delay queue", "stdio")),
+        Scheme::Nats => Err(without("delay queue", "nats")),
         #[cfg(feature = "redis")]
         Scheme::Redis => {
             let opened = crate::redis::RedisQueue::open(url, options).await?;
@@ -142,7 +156,7 @@ pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn
 /// # Errors
 /// As for [`bus`].
 #[cfg_attr(
-    not(feature = "redis"),
+    not(any(feature = "nats", feature = "redis")),
     expect(clippy::unused_async, reason = "backends with a server connect here")
 )]
 pub async fn repo(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn OrderRepo>>> {
@@ -153,6 +167,13 @@ pub async fn repo(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn 
             Ok(Opened::new(Arc::new(repo)))
         }
         Scheme::Stdio => Err(without("order repository", "stdio")),
+        #[cfg(feature = "nats")]
+        Scheme::Nats => {
+            let opened = crate::nats::NatsRepo::open(url, options).await?;
+            Ok(opened.map(|repo| Arc::new(repo) as Arc<dyn OrderRepo>))
+        }
+        #[cfg(not(feature = "nats"))]
+        Scheme::Nats => Err(without("order repository", "nats")),
         #[cfg(feature = "redis")]
         Scheme::Redis => {
             let opened = crate::redis::RedisRepo::open(url, options).await?;

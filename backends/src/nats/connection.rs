@@ -14,8 +14,9 @@ use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
 use async_nats::{
     Client, Event, HeaderMap, Message, PublishError, PublishErrorKind, ServerError, StatusCode,
+    Subscriber,
 };
-use event_listener::Event as Listeners;
+use event_listener::{Event as Listeners, EventListener};
 use expirer_core::{Clock, Error, ErrorKind, Result, Timestamp};
 use futures_lite::future;
 use serde::Deserialize;
@@ -134,9 +135,28 @@ impl Connection {
         self.state.connects.load(Ordering::SeqCst)
     }
 
-    /// Returns when the connection has come, gone, or been refused something.
-    pub(crate) async fn changed(&self) {
-        self.state.changed.listen().await;
+    /// Hears when the connection has come, gone, or been refused something.
+    pub(crate) fn changed(&self) -> EventListener {
+        self.state.changed.listen()
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// That there is no connection.
+    pub(crate) fn lost(&self, op: &'static str) -> Error {
+        self.failure(op, ErrorKind::Unavailable, "not connected").into()
+    }
+
+    /// Subscribes to a subject of our own.
+    ///
+    /// # Errors
+    /// That the client has ended.
+    pub(crate) async fn subscribe(&self, op: &'static str, subject: String) -> Result<Subscriber> {
+        let subscribed = self.client.subscribe(subject).await;
+        subscribed
+            .map_err(|error| self.failure(op, ErrorKind::Unavailable, &error.to_string()).into())
     }
 
     /// Calls JetStream: `call` is what follows `$JS.API.`.
@@ -262,7 +282,7 @@ impl Connection {
     async fn connected(&self) {
         loop {
             let changed = self.state.changed.listen();
-            if self.client.connection_state() == State::Connected {
+            if self.is_connected() {
                 return;
             }
             self.within(self.clock.now() + POLL, changed).await;
@@ -304,12 +324,12 @@ impl Connection {
     }
 
     fn late(&self, op: &'static str) -> Failure {
-        match self.client.connection_state() {
-            State::Connected => {
+        match self.is_connected() {
+            true => {
                 let text = format!("no answer within {} ms", RESPONSE_MAX.as_millis());
                 self.failure(op, ErrorKind::TimedOut, &text)
             }
-            _ => self.failure(op, ErrorKind::Unavailable, "not connected"),
+            false => self.failure(op, ErrorKind::Unavailable, "not connected"),
         }
     }
 

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "the queue, the bus and the repository follow")]
 
+pub mod bus;
 mod connection;
 mod error;
 mod inspect;
@@ -15,6 +16,7 @@ pub mod repo;
 mod target;
 mod url;
 
+pub use bus::NatsBus;
 pub use repo::NatsRepo;
 
 /// How errors and capabilities name this backend.

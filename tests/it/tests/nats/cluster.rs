@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use expirer_backends::connect;
 use expirer_backends::nats::NatsRepo;
-use expirer_conformance::{Harness, RepoHarness, Server, Time};
-use expirer_core::{OrderRepo, Result};
+use expirer_conformance::{BusHarness, Harness, RepoHarness, Server, Time};
+use expirer_core::{EventBus, OrderRepo, Result};
 use tokio::runtime::Runtime;
 
 use crate::servers::nats_cluster::NatsCluster;
@@ -61,6 +62,13 @@ impl Harness for ClusterPlace {
 impl RepoHarness for ClusterPlace {
     async fn repo(&self) -> Result<Arc<dyn OrderRepo>> {
         Ok(Arc::new(NatsRepo::open(&self.url(), &options()).await?.backend))
+    }
+}
+
+#[async_trait]
+impl BusHarness for ClusterPlace {
+    async fn bus(&self) -> Result<Arc<dyn EventBus>> {
+        Ok(connect::bus(&self.url(), &options()).await?.backend.bus)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The conformance suite and faults on private NATS servers.
 
+mod bus;
 mod cluster;
 mod place;
 mod repo;
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
         // One of 2.9 does not compare revisions: see `repo`.
         suite.repo("nats-cluster", move || ClusterPlace::new(&program))
     });
-    repo::tests(stand::tests(suite)).with_threads(THREADS).run()
+    let suite = repo::tests(bus::tests(stand::tests(suite)));
+    suite.with_threads(THREADS).run()
 }
 
 /// The servers that are here, with a name for each.

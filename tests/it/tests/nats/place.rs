@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use expirer_backends::connect;
 use expirer_backends::nats::NatsRepo;
-use expirer_conformance::{Harness, RepoHarness, Server, Time};
-use expirer_core::{OrderRepo, Result, Timestamp};
+use expirer_conformance::{BusHarness, Harness, RepoHarness, Server, Time};
+use expirer_core::{EventBus, OrderRepo, Result, Timestamp};
 use tokio::runtime::Runtime;
 
 use crate::servers::nats::NatsServer;
@@ -28,6 +29,11 @@ impl Place {
     /// On one server without TLS or password.
     pub(crate) fn plain(program: &Path) -> Self {
         Self::on(NatsServer::start(program))
+    }
+
+    /// On one server with TLS, a password and a client's certificate.
+    pub(crate) fn secured(program: &Path) -> Self {
+        Self::on(NatsServer::secured(program))
     }
 
     pub(crate) fn on(server: NatsServer) -> Self {
@@ -69,6 +75,13 @@ impl Harness for Place {
 impl RepoHarness for Place {
     async fn repo(&self) -> Result<Arc<dyn OrderRepo>> {
         Ok(Arc::new(NatsRepo::open(&self.url(), &options()).await?.backend))
+    }
+}
+
+#[async_trait]
+impl BusHarness for Place {
+    async fn bus(&self) -> Result<Arc<dyn EventBus>> {
+        Ok(connect::bus(&self.url(), &options()).await?.backend.bus)
     }
 }
 

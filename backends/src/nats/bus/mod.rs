@@ -1,0 +1,211 @@
+//! An event bus on JetStream: streams that keep every message, a durable pull consumer for each
+//! group and subject.
+//!
+//! # Delivery
+//! At least once, by the server's clock. A delivery that is not settled within its ack deadline
+//! comes again, to any member. Acks and releases are confirmed by the server. It takes them from
+//! anybody: a receipt is refused here after its deadline, and by nobody else (`fenced` is false).
+
+mod floors;
+mod member;
+mod progress;
+mod pump;
+mod receipts;
+mod seat;
+mod streams;
+mod tail;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use expirer_core::{
+    BusCapabilities, Clock, Consumer, Error, EventBus, Group, Message, Progress, Result, Subject,
+    SubscribeOptions, Tail,
+};
+
+use self::floors::Floors;
+use self::member::NatsConsumer;
+use self::progress::Watermarks;
+use self::seat::Seat;
+use self::streams::{Described, Streams};
+use self::tail::NatsTail;
+use super::BACKEND;
+use super::connection::{Answered, Connection, Outgoing, Stored};
+use super::error::STREAM_NOT_FOUND;
+use super::inspect::inspect;
+use super::url::{Options, Part};
+use crate::connect::{ConnectOptions, Opened};
+
+/// An event bus on NATS.
+#[derive(Debug)]
+pub struct NatsBus {
+    shared: Arc<Shared>,
+}
+
+/// What a bus, its consumers and its tails have in common.
+#[derive(Debug)]
+struct Shared {
+    connection: Arc<Connection>,
+    streams: Streams,
+    floors: Floors,
+    watermarks: Watermarks,
+    seed: u64,
+}
+
+impl NatsBus {
+    /// Connects, and makes the streams where they are not there.
+    ///
+    /// # Errors
+    /// [`Invalid`](expirer_core::ErrorKind::Invalid) for a URL that is wrong,
+    /// [`Unsupported`](expirer_core::ErrorKind::Unsupported) or
+    /// [`Corrupt`](expirer_core::ErrorKind::Corrupt) for a server or a stream that will not do, and
+    /// what connecting gives.
+    pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
+        const OP: &str = "open";
+        let parsed = Options::parse(url, Part::Bus)?;
+        let connection = Arc::new(Connection::open(&parsed, &options.clock).await?);
+        inspect(&connection, &parsed).await?;
+        let streams = Streams::new(Arc::clone(&connection), &parsed);
+        for subject in &Subject::EVENTS {
+            streams.of(OP, subject).await?;
+        }
+        let warnings = streams.warnings(OP).await?;
+        let (floors, watermarks, seed) = (Floors::default(), Watermarks::default(), options.seed);
+        let shared = Arc::new(Shared { connection, streams, floors, watermarks, seed });
+        Ok(Opened::new(Self { shared }).with_warnings(warnings))
+    }
+}
+
+impl Shared {
+    fn clock(&self) -> &Arc<dyn Clock> {
+        self.connection.clock()
+    }
+
+    /// What tells the receipts of one member from those of every other, in any process: the seed is
+    /// another one in each.
+    fn next_token(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        self.seed.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn seat(&self, stream: String, group: &Group, subject: &Subject) -> Seat {
+        Seat::new(self.streams.wire(subject), stream, group, subject)
+    }
+
+    /// The stream of a subject and what the server says of it; made again if it is gone.
+    async fn described(&self, op: &'static str, subject: &Subject) -> Result<(String, Described)> {
+        let stream = self.streams.of(op, subject).await?;
+        match self.streams.describe(op, &stream).await {
+            Ok(described) => Ok((stream, described)),
+            Err(failure) if failure.is(STREAM_NOT_FOUND) => {
+                self.streams.forget(subject);
+                let stream = self.streams.of(op, subject).await?;
+                let described = self.streams.describe(op, &stream).await?;
+                Ok((stream, described))
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// The consumer of a group on a subject; made (again) where it is not there.
+    async fn join(
+        &self,
+        op: &'static str,
+        group: &Group,
+        subject: &Subject,
+        ack_deadline: Duration,
+    ) -> Result<Seat> {
+        let (stream, described) = self.described(op, subject).await?;
+        let seat = self.seat(stream, group, subject);
+        let floor = self.floors.of(&seat.consumer, &described.created);
+        let joined = seat.join(op, &self.connection, ack_deadline, floor).await?;
+        self.floors.note(&seat.consumer, &described.created, joined.floor());
+        Ok(seat)
+    }
+
+    /// Remembers how far a group has come.
+    fn note(&self, seat: &Seat, floor: u64) {
+        self.floors.raise(&seat.consumer, floor);
+    }
+
+    /// Stores messages; one answer for each. A stream that is gone is made again.
+    async fn store(&self, op: &'static str, messages: &[Message]) -> Vec<Result<()>> {
+        let all: Vec<usize> = (0..messages.len()).collect();
+        let mut stored = self.try_store(op, messages, &all).await;
+        let is_homeless =
+            |at: &usize| stored[*at].as_ref().is_err_and(|failure| failure.is_nobody_there());
+        let homeless: Vec<usize> = all.into_iter().filter(is_homeless).collect();
+        let homes = self.settle(op, homeless.iter().map(|at| &messages[*at].subject)).await;
+        if let (false, Ok(())) = (homeless.is_empty(), homes) {
+            let again = self.try_store(op, messages, &homeless).await;
+            for (at, answer) in homeless.into_iter().zip(again) {
+                stored[at] = answer;
+            }
+        }
+        stored.into_iter().map(|answer| answer.map(drop).map_err(Error::from)).collect()
+    }
+
+    /// Makes streams again that are gone.
+    async fn settle(
+        &self,
+        op: &'static str,
+        subjects: impl Iterator<Item = &Subject>,
+    ) -> Result<()> {
+        let mut subjects: Vec<_> = subjects.collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        for subject in subjects {
+            self.streams.forget(subject);
+            self.streams.of(op, subject).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores those at these places.
+    async fn try_store(
+        &self,
+        op: &'static str,
+        messages: &[Message],
+        places: &[usize],
+    ) -> Vec<Answered<Stored>> {
+        let write = |at: &usize| {
+            let message = &messages[*at];
+            wire::write(op, self.streams.wire(&message.subject), message)
+        };
+        match places.iter().map(write).collect::<Result<Vec<Outgoing>>>() {
+            Ok(outgoing) => self.connection.store_all(op, outgoing).await,
+            Err(error) => places.iter().map(|_| Err(error.clone().into())).collect(),
+        }
+    }
+}
+
+#[async_trait]
+impl EventBus for NatsBus {
+    async fn publish(&self, messages: &[Message]) -> Result<()> {
+        self.shared.store("publish", messages).await.into_iter().collect()
+    }
+
+    async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Consumer>> {
+        Ok(Box::new(NatsConsumer::join(Arc::clone(&self.shared), &options).await?))
+    }
+
+    async fn tail(&self, subjects: &[Subject]) -> Result<Box<dyn Tail>> {
+        Ok(Box::new(NatsTail::open(Arc::clone(&self.shared), subjects).await?))
+    }
+
+    async fn progress(&self, group: &Group, subject: &Subject) -> Result<Progress> {
+        self.shared.progress(group, subject).await
+    }
+
+    fn capabilities(&self) -> BusCapabilities {
+        let mut capabilities = BusCapabilities::new(BACKEND);
+        capabilities.durable = true;
+        capabilities.watermark = true;
+        capabilities.headers = true;
+        capabilities.retains = true;
+        capabilities
+    }
+}
