@@ -40,6 +40,8 @@ pub(crate) const NAME_IN_USE: u32 = 10058;
 pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
 pub(crate) const SUBJECTS_OVERLAP: u32 = 10065;
 pub(crate) const NOT_ENABLED: u32 = 10076;
+/// The same message is on its way already.
+pub(crate) const IN_PROCESS: u32 = 10158;
 
 impl Failure {
     pub(crate) const fn new(error: Error) -> Self {
@@ -72,6 +74,11 @@ impl Failure {
         self.error.kind()
     }
 
+    /// Whether the answer may only have been slow: a cluster that makes something, or elects.
+    pub(crate) const fn is_late(&self) -> bool {
+        matches!(self.kind(), ErrorKind::TimedOut)
+    }
+
     /// Whether nobody knows what became of the call: the next one would fare no better.
     pub(crate) const fn is_outage(&self) -> bool {
         matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut)
@@ -100,7 +107,9 @@ impl Refusal {
             // The message is larger than its stream takes.
             10054 => ErrorKind::Invalid,
             NAME_IN_USE | SUBJECTS_OVERLAP => ErrorKind::Corrupt,
-            CONSUMER_NOT_FOUND | STREAM_NOT_FOUND | NO_MESSAGE_FOUND => ErrorKind::Unavailable,
+            CONSUMER_NOT_FOUND | STREAM_NOT_FOUND | NO_MESSAGE_FOUND | IN_PROCESS => {
+                ErrorKind::Unavailable
+            }
             NOT_ENABLED | NOT_ENABLED_FOR_ACCOUNT => ErrorKind::Unsupported,
             _ if self.code >= 500 => ErrorKind::Unavailable,
             _ => ErrorKind::Unsupported,

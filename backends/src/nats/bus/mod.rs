@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_core::{
-    BusCapabilities, Clock, Consumer, Error, EventBus, Group, Message, Progress, Result, Subject,
+    BusCapabilities, Clock, Consumer, EventBus, Group, Message, Progress, Result, Subject,
     SubscribeOptions, Tail,
 };
 
@@ -30,14 +30,17 @@ use self::floors::Floors;
 use self::member::NatsConsumer;
 use self::progress::Watermarks;
 use self::seat::Seat;
-use self::streams::{Described, Streams};
+use self::streams::{Described, Streams, TRIES};
 use self::tail::NatsTail;
 use super::BACKEND;
-use super::connection::{Answered, Connection, Outgoing, Stored};
-use super::error::STREAM_NOT_FOUND;
+use super::connection::{Answered, Connection, Outgoing, RESPONSE_MAX, Stored};
+use super::error::{Failure, IN_PROCESS, STREAM_NOT_FOUND};
 use super::inspect::inspect;
 use super::url::{Options, Part};
 use crate::connect::{ConnectOptions, Opened};
+
+/// How soon a message is sent again that is on its way already.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// An event bus on NATS.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl Shared {
                 let described = self.streams.describe(op, &stream).await?;
                 Ok((stream, described))
             }
-            Err(failure) => Err(failure.into()),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -118,6 +121,23 @@ impl Shared {
         subject: &Subject,
         ack_deadline: Duration,
     ) -> Result<Seat> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_join(op, group, subject, ack_deadline).await {
+                Err(failure) if failure.is_late() && tries < TRIES => (),
+                joined => return Ok(joined?),
+            }
+        }
+    }
+
+    async fn try_join(
+        &self,
+        op: &'static str,
+        group: &Group,
+        subject: &Subject,
+        ack_deadline: Duration,
+    ) -> Answered<Seat> {
         let (stream, described) = self.described(op, subject).await?;
         let seat = self.seat(stream, group, subject);
         let floor = self.floors.of(&seat.consumer, &described.created);
@@ -131,21 +151,35 @@ impl Shared {
         self.floors.raise(&seat.consumer, floor);
     }
 
-    /// Stores messages; one answer for each. A stream that is gone is made again.
+    /// Stores messages; one answer for each. A stream that is gone is made again, and one that has
+    /// the same message on its way already is asked again in a moment.
     async fn store(&self, op: &'static str, messages: &[Message]) -> Vec<Result<()>> {
-        let all: Vec<usize> = (0..messages.len()).collect();
-        let mut stored = self.try_store(op, messages, &all).await;
-        let is_homeless =
-            |at: &usize| stored[*at].as_ref().is_err_and(|failure| failure.is_nobody_there());
-        let homeless: Vec<usize> = all.into_iter().filter(is_homeless).collect();
-        let homes = self.settle(op, homeless.iter().map(|at| &messages[*at].subject)).await;
-        if let (false, Ok(())) = (homeless.is_empty(), homes) {
-            let again = self.try_store(op, messages, &homeless).await;
-            for (at, answer) in homeless.into_iter().zip(again) {
-                stored[at] = answer;
+        let end = self.clock().now() + RESPONSE_MAX;
+        let mut open: Vec<usize> = (0..messages.len()).collect();
+        let mut stored = self.try_store(op, messages, &open).await;
+        let mut is_settled = false;
+        loop {
+            let is = |at: &usize, is: fn(&Failure) -> bool| stored[*at].as_ref().is_err_and(is);
+            let is_homeless = |at: &usize| !is_settled && is(at, Failure::is_nobody_there);
+            let homeless: Vec<usize> = open.iter().copied().filter(is_homeless).collect();
+            open.retain(|at| is_homeless(at) || is(at, |failure| failure.is(IN_PROCESS)));
+            if open.is_empty() || self.clock().now() >= end {
+                return stored.into_iter().map(|answer| Ok(answer.map(drop)?)).collect();
             }
+            match homeless.is_empty() {
+                true => self.clock().sleep_until(self.clock().now() + MOMENT).await,
+                false => {
+                    let subjects = homeless.iter().map(|at| &messages[*at].subject);
+                    is_settled = true;
+                    if let Err(error) = self.settle(op, subjects).await {
+                        homeless.into_iter().for_each(|at| stored[at] = Err(error.clone().into()));
+                        continue;
+                    }
+                }
+            }
+            let again = self.try_store(op, messages, &open).await;
+            open.iter().zip(again).for_each(|(at, answer)| stored[*at] = answer);
         }
-        stored.into_iter().map(|answer| answer.map(drop).map_err(Error::from)).collect()
     }
 
     /// Makes streams again that are gone.

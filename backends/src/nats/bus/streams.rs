@@ -21,7 +21,7 @@ pub(super) const STREAM: &str = "ticketing";
 const DUPLICATES_NANOS: u64 = 120_000_000_000;
 /// How often something is looked up and made before the caller is told: another process may make
 /// the same at the same time, and a cluster may be slow.
-const TRIES: usize = 4;
+pub(super) const TRIES: usize = 4;
 
 /// The streams of one bus.
 #[derive(Debug)]
@@ -300,7 +300,7 @@ fn may_pass(failure: &Failure) -> bool {
     failure.is(NAME_IN_USE)
         || failure.is(SUBJECTS_OVERLAP)
         || failure.is(STREAM_NOT_FOUND)
-        || failure.kind() == ErrorKind::TimedOut
+        || failure.is_late()
 }
 
 fn hazards(stream: &str, described: &Described, replicas: usize) -> Vec<String> {

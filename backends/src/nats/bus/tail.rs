@@ -12,7 +12,9 @@ use tokio::sync::Mutex;
 
 use super::Shared;
 use super::pump::{Came, Next, Pump, Want};
+use super::streams::TRIES;
 use super::wire::{self, Origin};
+use crate::nats::connection::Answered;
 
 /// How long the server keeps a consumer that nobody asks. Who comes back later goes on all the same
 /// where it was: it makes another.
@@ -44,11 +46,28 @@ struct Made {
 }
 
 impl Place {
-    /// At the end of the stream.
-    async fn now(op: &'static str, shared: &Shared, subject: &Subject) -> Result<Self> {
+    /// At the end of the stream, with what follows from there.
+    async fn begin(op: &'static str, shared: &Shared, subject: &Subject) -> Result<(Self, String)> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::try_begin(op, shared, subject).await {
+                Err(failure) if failure.is_late() && tries < TRIES => (),
+                begun => return Ok(begun?),
+            }
+        }
+    }
+
+    async fn try_begin(
+        op: &'static str,
+        shared: &Shared,
+        subject: &Subject,
+    ) -> Answered<(Self, String)> {
         let (stream, described) = shared.described(op, subject).await?;
         let (created, seen) = (described.created, described.state.last_seq);
-        Ok(Self { subject: subject.clone(), stream, created, seen })
+        let place = Self { subject: subject.clone(), stream, created, seen };
+        let target = place.follow(op, shared).await?;
+        Ok((place, target))
     }
 
     /// Where it was before, as far as the stream is the same.
@@ -63,7 +82,7 @@ impl Place {
     }
 
     /// Makes a consumer that goes on from here; gives its stream and name.
-    async fn follow(&self, op: &'static str, shared: &Shared) -> Result<String> {
+    async fn follow(&self, op: &'static str, shared: &Shared) -> Answered<String> {
         let idle = u64::try_from(IDLE_MAX.as_nanos()).unwrap_or(u64::MAX);
         let config = json!({
             "deliver_policy": "by_start_sequence", "opt_start_seq": self.seen + 1,
@@ -96,8 +115,8 @@ impl NatsTail {
         subjects.dedup();
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for subject in &subjects {
-            let place = Place::now(OP, &shared, subject).await?;
-            targets.push((shared.streams.wire(subject), place.follow(OP, &shared).await?));
+            let (place, target) = Place::begin(OP, &shared, subject).await?;
+            targets.push((shared.streams.wire(subject), target));
             places.push(place);
         }
         let pump = Pump::open(OP, &shared.connection, None, targets).await?;
