@@ -12,7 +12,12 @@ pub(super) struct Floors {
 impl Floors {
     /// Remembers a floor of a stream that was made then.
     pub(super) fn note(&self, consumer: &str, created: &str, floor: u64) {
-        self.lock().insert(consumer.to_owned(), (created.to_owned(), floor));
+        let mut seen = self.lock();
+        let (of, reached) = seen.entry(consumer.to_owned()).or_default();
+        if *of != created {
+            (*of, *reached) = (created.to_owned(), 0);
+        }
+        *reached = floor.max(*reached);
     }
 
     /// Remembers a floor of the same stream as before.
@@ -43,7 +48,10 @@ mod tests {
         assert_eq!(floors.of("a", "monday"), None);
         floors.note("a", "monday", 5);
         floors.raise("a", 4);
+        floors.note("a", "monday", 3);
         assert_eq!(floors.of("a", "monday"), Some(5));
         assert_eq!((floors.of("a", "tuesday"), floors.of("b", "monday")), (None, None));
+        floors.note("a", "tuesday", 2);
+        assert_eq!((floors.of("a", "monday"), floors.of("a", "tuesday")), (None, Some(2)));
     }
 }

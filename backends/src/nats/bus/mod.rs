@@ -99,7 +99,11 @@ impl Shared {
     }
 
     /// The stream of a subject and what the server says of it; made again if it is gone.
-    async fn described(&self, op: &'static str, subject: &Subject) -> Result<(String, Described)> {
+    async fn described(
+        &self,
+        op: &'static str,
+        subject: &Subject,
+    ) -> Answered<(String, Described)> {
         let stream = self.streams.of(op, subject).await?;
         match self.streams.describe(op, &stream).await {
             Ok(described) => Ok((stream, described)),
@@ -154,35 +158,33 @@ impl Shared {
     /// Stores messages; one answer for each. A stream that is gone is made again, and one that has
     /// the same message on its way already is asked again in a moment.
     async fn store(&self, op: &'static str, messages: &[Message]) -> Vec<Result<()>> {
-        let end = self.clock().now() + RESPONSE_MAX;
+        if let Err(error) = self.settle(op, messages.iter().map(|m| &m.subject)).await {
+            return messages.iter().map(|_| Err(error.clone())).collect();
+        }
+        let (end, mut is_first) = (self.clock().now() + RESPONSE_MAX, true);
         let mut open: Vec<usize> = (0..messages.len()).collect();
         let mut stored = self.try_store(op, messages, &open).await;
-        let mut is_settled = false;
         loop {
-            let is = |at: &usize, is: fn(&Failure) -> bool| stored[*at].as_ref().is_err_and(is);
-            let is_homeless = |at: &usize| !is_settled && is(at, Failure::is_nobody_there);
-            let homeless: Vec<usize> = open.iter().copied().filter(is_homeless).collect();
-            open.retain(|at| is_homeless(at) || is(at, |failure| failure.is(IN_PROCESS)));
+            open.retain(|at| {
+                let failure = stored[*at].as_ref().err();
+                let is_homeless = is_first && failure.is_some_and(Failure::is_nobody_there);
+                is_homeless || failure.is_some_and(|failure| failure.is(IN_PROCESS))
+            });
             if open.is_empty() || self.clock().now() >= end {
                 return stored.into_iter().map(|answer| Ok(answer.map(drop)?)).collect();
             }
-            match homeless.is_empty() {
-                true => self.clock().sleep_until(self.clock().now() + MOMENT).await,
-                false => {
-                    let subjects = homeless.iter().map(|at| &messages[*at].subject);
-                    is_settled = true;
-                    if let Err(error) = self.settle(op, subjects).await {
-                        homeless.into_iter().for_each(|at| stored[at] = Err(error.clone().into()));
-                        continue;
-                    }
-                }
-            }
-            let again = self.try_store(op, messages, &open).await;
+            is_first = false;
+            self.clock().sleep_until(self.clock().now() + MOMENT).await;
+            let subjects = open.iter().map(|at| &messages[*at].subject);
+            let again = match self.settle(op, subjects).await {
+                Ok(()) => self.try_store(op, messages, &open).await,
+                Err(error) => open.iter().map(|_| Err(error.clone().into())).collect(),
+            };
             open.iter().zip(again).for_each(|(at, answer)| stored[*at] = answer);
         }
     }
 
-    /// Makes streams again that are gone.
+    /// Sees to it that there are streams for these subjects.
     async fn settle(
         &self,
         op: &'static str,
@@ -192,13 +194,12 @@ impl Shared {
         subjects.sort_unstable();
         subjects.dedup();
         for subject in subjects {
-            self.streams.forget(subject);
             self.streams.of(op, subject).await?;
         }
         Ok(())
     }
 
-    /// Stores those at these places.
+    /// Stores those at these places. A stream that may be gone is looked up again, the next time.
     async fn try_store(
         &self,
         op: &'static str,
@@ -209,10 +210,18 @@ impl Shared {
             let message = &messages[*at];
             wire::write(op, self.streams.wire(&message.subject), message)
         };
-        match places.iter().map(write).collect::<Result<Vec<Outgoing>>>() {
+        let stored = match places.iter().map(write).collect::<Result<Vec<Outgoing>>>() {
             Ok(outgoing) => self.connection.store_all(op, outgoing).await,
             Err(error) => places.iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        for (at, answer) in places.iter().zip(&stored) {
+            // Where somebody else listens, nobody says that no stream does.
+            let is_doubtful = |failure: &Failure| failure.is_nobody_there() || failure.is_late();
+            if answer.as_ref().is_err_and(is_doubtful) {
+                self.streams.forget(&messages[*at].subject);
+            }
         }
+        stored
     }
 }
 

@@ -29,9 +29,11 @@ struct Floor {
 }
 
 impl Described {
-    /// Everything up to this sequence of the stream is settled.
-    pub(super) const fn floor(&self) -> u64 {
-        self.ack_floor.stream_seq
+    /// Everything up to this sequence of the stream is settled, or was before it was made.
+    pub(super) fn floor(&self) -> u64 {
+        let start = self.config["opt_start_seq"].as_u64().unwrap_or_default();
+        // 2.9 counts from nought until something is settled.
+        self.ack_floor.stream_seq.max(start.saturating_sub(1))
     }
 }
 
