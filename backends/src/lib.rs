@@ -3,6 +3,8 @@
 #[cfg(feature = "tokio")]
 mod clock;
 pub mod connect;
+#[cfg(feature = "nats")]
+mod hold;
 pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
