@@ -14,6 +14,8 @@ pub mod redis;
 #[cfg(feature = "stdio")]
 pub mod stdio;
 #[cfg(any(feature = "nats", feature = "redis"))]
+mod timers;
+#[cfg(any(feature = "nats", feature = "redis"))]
 mod url;
 
 #[cfg(feature = "tokio")]

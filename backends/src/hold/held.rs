@@ -29,6 +29,10 @@ pub(crate) struct Arrival<T> {
 pub(crate) struct Leased<T> {
     pub(crate) lease: Lease,
     pub(crate) version: u64,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for brokers that know a delivery by it alone")
+    )]
     pub(crate) handle: T,
 }
 
@@ -170,7 +174,14 @@ impl<T: Clone> Held<T> {
         self.wheel.release(now, &receipts.iter().map(visible).collect::<Vec<_>>());
     }
 
-    pub(super) fn remove(&mut self, id: &OrderId) -> Option<T> {
+    /// Forgets a timer that is here in an older version than this.
+    pub(super) fn remove_older(&mut self, id: &OrderId, version: u64) {
+        if self.items.get(id).is_some_and(|item| item.version < version) {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: &OrderId) -> Option<T> {
         let item = self.items.remove(id)?;
         if let Some(proof) = item.lease {
             self.tokens.remove(&proof.receipt.token());

@@ -124,12 +124,13 @@ impl<T: Clone> Hold<T> {
         self.sooner.notify(usize::MAX);
     }
 
-    /// Forgets timers that are cancelled or moved, leased ones included; gives their handles.
-    pub(crate) fn remove<'a>(&self, ids: impl IntoIterator<Item = &'a OrderId>) -> Vec<T> {
-        let handles =
-            self.with(|state, _| ids.into_iter().filter_map(|id| state.held.remove(id)).collect());
+    /// Forgets timers that were cancelled or moved, leased ones included: those that are here in
+    /// an older version than this.
+    pub(crate) fn remove_older<'a>(&self, ids: impl IntoIterator<Item = (&'a OrderId, u64)>) {
+        self.with(|state, _| {
+            ids.into_iter().for_each(|(id, version)| state.held.remove_older(id, version));
+        });
         self.look.notify(usize::MAX);
-        handles
     }
 
     /// How many timers the broker may hand over now.

@@ -118,8 +118,11 @@ fn what_is_cancelled_is_gone_leased_or_not() {
     hold.take_in(arrival("a", START, 1, 1));
     let lease = leased(&hold, &waiting());
     hold.take_in(arrival("b", START, 1, 2));
-    assert_eq!(hold.remove(&[id("a"), id("b"), id("c")]), [1, 2]);
+    hold.remove_older([(&id("a"), 1), (&id("b"), 1)]);
+    assert_eq!((hold.stats().pending, hold.stats().leased), (1, 1), "of this version");
+    hold.remove_older([(&id("a"), 2), (&id("b"), u64::MAX), (&id("c"), 9)]);
     assert!(hold.find(receipts(&lease)).is_empty());
+    assert_eq!((hold.stats().pending, hold.stats().leased), (0, 0));
     assert!(leased(&hold, &LeaseOptions::new(9)).is_empty());
 }
 
@@ -187,7 +190,7 @@ fn no_more_is_wanted_than_there_is_room_nor_while_much_is_due() {
     fill(HELD_MAX);
     assert_eq!(hold.wanted(), 0);
     let ids: Vec<_> = (WANTED_MAX..HELD_MAX).map(|number| id(&format!("o{number}"))).collect();
-    hold.remove(&ids);
+    hold.remove_older(ids.iter().map(|id| (id, 2)));
     assert_eq!(hold.wanted(), WANTED_MAX, "nothing is due");
     clock.set(due);
     leased(&hold, &LeaseOptions::new(1));
@@ -344,7 +347,7 @@ impl Beside {
             }
             Step::Cancel(name) => {
                 let id = id(&name.to_string());
-                self.hold.remove([&id]);
+                self.hold.remove_older([(&id, u64::MAX)]);
                 self.model.apply(&id, TimerInput::Cancel, now);
             }
             Step::HandBack => {

@@ -155,6 +155,21 @@ impl Connection {
         self.read(op, &answer)
     }
 
+    /// The same for many calls; one answer for each, in order.
+    pub(crate) async fn api_all<T: DeserializeOwned>(
+        &self,
+        op: &'static str,
+        calls: impl IntoIterator<Item = (String, Value)>,
+    ) -> Vec<Answered<T>> {
+        let calls = calls.into_iter().map(|(call, body)| Outgoing {
+            subject: format!("$JS.API.{call}"),
+            headers: None,
+            payload: body.to_string().into_bytes(),
+        });
+        let answers = self.call_all(op, calls.collect()).await;
+        answers.into_iter().map(|answer| self.read(op, &answer?)).collect()
+    }
+
     /// Stores messages; one answer for each, in order. Those of one call are stored in their order,
     /// as long as none fails.
     pub(crate) async fn store_all(

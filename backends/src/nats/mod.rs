@@ -10,9 +10,14 @@ mod connection;
 mod error;
 mod inspect;
 mod names;
+pub mod queue;
 mod replies;
 mod target;
 mod url;
 
+pub use queue::NatsQueue;
+
 /// How errors and capabilities name this backend.
 const BACKEND: &str = "nats";
+/// What precedes our own streams and subjects where the URL has no prefix.
+const PREFIX: &str = "expirer";

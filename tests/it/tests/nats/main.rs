@@ -2,6 +2,7 @@
 
 mod cluster;
 mod place;
+mod queue;
 #[expect(dead_code, reason = "other tests need more of them")]
 #[path = "../servers"]
 mod servers {
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         let said = "nothing runs on a new NATS: scripts/brokers did not find it\n";
         std::io::stderr().write_all(said.as_bytes()).expect("standard error takes a line");
     }
-    stand::tests(Suite::default()).with_threads(THREADS).run()
+    queue::tests(stand::tests(Suite::default())).with_threads(THREADS).run()
 }
 
 /// The servers that are here, with a name for each.
