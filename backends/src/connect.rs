@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | `memory:` | yes | yes | yes | – |
 //! | `stdio:` | yes | – | – | `stdio` |
-//! | `nats://`, `tls://`, `http://` (as `nats://`) | yes | – | yes | `nats` |
+//! | `nats://`, `tls://`, `http://` (as `nats://`) | yes | yes | yes | `nats` |
 //! | `redis://`, `rediss://`, `redis+cluster://`, `rediss+cluster://` | yes | yes | yes | `redis` |
 
 use std::sync::Arc;
@@ -130,7 +130,7 @@ pub async fn bus(url: &str, options: &ConnectOptions) -> Result<Opened<Bus>> {
 /// # Errors
 /// As for [`bus`].
 #[cfg_attr(
-    not(feature = "redis"),
+    not(any(feature = "nats", feature = "redis")),
     expect(clippy::unused_async, reason = "backends with a server connect here")
 )]
 pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn DelayQueue>>> {
@@ -140,6 +140,12 @@ pub async fn queue(url: &str, options: &ConnectOptions) -> Result<Opened<Arc<dyn
             Ok(Opened::new(Arc::new(queue)))
         }
         Scheme::Stdio => Err(without("delay queue", "stdio")),
+        #[cfg(feature = "nats")]
+        Scheme::Nats => {
+            let opened = crate::nats::NatsQueue::open(url, options).await?;
+            Ok(opened.map(|queue| Arc::new(queue) as Arc<dyn DelayQueue>))
+        }
+        #[cfg(not(feature = "nats"))]
         Scheme::Nats => Err(without("delay queue", "nats")),
         #[cfg(feature = "redis")]
         Scheme::Redis => {

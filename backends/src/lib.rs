@@ -3,6 +3,8 @@
 #[cfg(feature = "tokio")]
 mod clock;
 pub mod connect;
+#[cfg(feature = "nats")]
+mod hold;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod keep;
 pub mod memory;
@@ -15,6 +17,8 @@ pub mod redis;
 mod rounds;
 #[cfg(feature = "stdio")]
 pub mod stdio;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod timers;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod url;
 

@@ -175,18 +175,18 @@ impl Connection {
         self.read(op, &answer)
     }
 
-    /// The same with many calls; one answer for each, in order.
+    /// The same for many calls; one answer for each, in order.
     pub(crate) async fn api_all<T: DeserializeOwned>(
         &self,
         op: &'static str,
-        calls: Vec<(String, Value)>,
+        calls: impl IntoIterator<Item = (String, Value)>,
     ) -> Vec<Answered<T>> {
-        let outgoing = |(call, body): (String, Value)| Outgoing {
+        let calls = calls.into_iter().map(|(call, body)| Outgoing {
             subject: format!("$JS.API.{call}"),
             headers: None,
             payload: body.to_string().into_bytes(),
-        };
-        let answers = self.call_all(op, calls.into_iter().map(outgoing).collect()).await;
+        });
+        let answers = self.call_all(op, calls.collect()).await;
         answers.into_iter().map(|answer| self.read(op, &answer?)).collect()
     }
 

@@ -35,6 +35,10 @@ pub(crate) struct Refusal {
 /// Codes that we act on.
 pub(crate) const CONSUMER_NOT_FOUND: u32 = 10014;
 pub(crate) const NO_MESSAGE_FOUND: u32 = 10037;
+pub(crate) const SEQUENCE_NOT_FOUND: u32 = 10043;
+pub(crate) const DELETE_FAILED: u32 = 10057;
+pub(crate) const WRONG_LAST_SEQUENCE: u32 = 10071;
+pub(crate) const WRONG_LAST_SEQUENCE_IN_PROCESS: u32 = 10164;
 pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u32 = 10039;
 pub(crate) const NAME_IN_USE: u32 = 10058;
 pub(crate) const STREAM_NOT_FOUND: u32 = 10059;

@@ -94,7 +94,7 @@ impl Bucket {
         }
         let calls =
             bodies.into_iter().map(|body| (format!("STREAM.MSG.GET.{}", self.stream()), body));
-        let answers = self.connection.api_all::<Answer>(op, calls.collect()).await;
+        let answers = self.connection.api_all::<Answer>(op, calls).await;
         let found = |answer: Answered<Answer>| match answer {
             Ok(answer) => self.found(op, answer.message).map(Some),
             Err(failure) if failure.is(NO_MESSAGE_FOUND) => Ok(None),
@@ -155,7 +155,7 @@ impl Bucket {
         }
         let call = format!("STREAM.MSG.DELETE.{}", self.stream());
         let body = |revision| (call.clone(), json!({ "seq": revision, "no_erase": true }));
-        let calls = revisions.map(body).collect();
+        let calls = revisions.map(body);
         let answers = self.connection.api_all::<Answer>(op, calls).await;
         let removed = |answer: Answered<Answer>| match answer {
             Ok(answer) => Ok(answer.success),

@@ -19,9 +19,7 @@ use expirer_core::{
     Clock, DelayQueue, Lease, LeaseOptions, OrderId, QueueCapabilities, QueueStats, Receipt,
     Release, Result, Timer, Timestamp,
 };
-use foldhash::fast::FixedState;
 use futures_lite::future;
-use hashbrown::HashSet;
 use redis::Value;
 
 use self::claim::Claimed;
@@ -36,6 +34,7 @@ use super::script::Call;
 use super::url::{Options, Part};
 use super::{BACKEND, PREFIX};
 use crate::connect::{ConnectOptions, Opened};
+use crate::timers::last_of_each;
 
 /// How late a timer may become visible to a waiter while messages reach it.
 const PRECISION: Duration = Duration::from_millis(50);
@@ -301,10 +300,4 @@ impl DelayQueue for RedisQueue {
         capabilities.precision = PRECISION;
         capabilities
     }
-}
-
-/// The last entry for each id, so that the order in which calls arrive does not matter.
-fn last_of_each(timers: &[Timer]) -> impl Iterator<Item = &Timer> {
-    let mut seen = HashSet::with_capacity_and_hasher(timers.len(), FixedState::default());
-    timers.iter().rev().filter(move |timer| seen.insert(timer.id.as_str()))
 }

@@ -3,6 +3,7 @@
 mod bus;
 mod cluster;
 mod place;
+mod queue;
 mod repo;
 #[expect(dead_code, reason = "other tests need more of them")]
 #[path = "../servers"]
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         // One of 2.9 does not compare revisions: see `repo`.
         suite.repo("nats-cluster", move || ClusterPlace::new(&program))
     });
-    let suite = repo::tests(bus::tests(stand::tests(suite)));
+    let suite = repo::tests(queue::tests(bus::tests(stand::tests(suite))));
     suite.with_threads(THREADS).run()
 }
 

@@ -1,0 +1,257 @@
+//! The task that feeds the hold of one handle: asks the server for timers while somebody leases,
+//! tells it of those that stay longer, and hands back what nobody wants.
+//!
+//! A pull cannot be taken back, so it runs here and not in the call that waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context};
+use async_nats::{Message, StatusCode, Subject, SubscribeError, Subscriber};
+use expirer_core::{Clock, Timestamp};
+use futures_lite::{StreamExt, future};
+use serde_json::json;
+
+use super::place::{CONSUMER, nanos};
+use super::store::{Last, Put, Store};
+use super::wire::{EARLY, Incoming};
+use crate::hold::Hold;
+use crate::nats::connection::Outgoing;
+use crate::nats::url::Via;
+
+/// How long the server answers one pull: then it is asked again, so that one that has forgotten
+/// us with its connection is not waited for.
+const PULL: Duration = Duration::from_secs(1);
+/// How much longer an answer may take.
+const PULL_LATE: Duration = Duration::from_millis(500);
+/// How often to look whether something has to be handed back or told.
+const TICK: Duration = Duration::from_millis(500);
+/// Pause after a failure.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A timer is put off by redelivery for no longer than this at a time: a clock that is set is
+/// noticed by then.
+const PUT_OFF_MAX: Duration = Duration::from_secs(3600);
+/// What arrives so much earlier than it is visible was cut off at the horizon.
+const CUT_OFF: Duration = Duration::from_secs(24 * 3600);
+
+const PROGRESS: &[u8] = b"+WPI";
+const TERM: &[u8] = b"+TERM";
+
+/// Feeds one hold.
+#[derive(Debug)]
+pub(super) struct Feed {
+    store: Arc<Store>,
+    hold: Arc<Hold<Subject>>,
+    context: Context,
+    clock: Arc<dyn Clock>,
+    inbox: String,
+    pulls: u64,
+}
+
+/// How a pull went on.
+enum Came {
+    Timer(Message),
+    /// The server has ended it.
+    End,
+    /// There is nobody to pull from.
+    Nobody,
+}
+
+impl Feed {
+    pub(super) fn new(store: &Arc<Store>, hold: &Arc<Hold<Subject>>) -> Self {
+        let client = store.connection.client();
+        Self {
+            store: Arc::clone(store),
+            hold: Arc::clone(hold),
+            context: jetstream::new(client.clone()),
+            clock: Arc::clone(store.connection.clock()),
+            inbox: client.new_inbox(),
+            pulls: 0,
+        }
+    }
+
+    /// Runs until the hold is closed, and hands back what it holds.
+    pub(super) async fn run(mut self) {
+        while !self.hold.is_closed() {
+            match self.subscribe().await {
+                Ok(mut messages) => self.serve(&mut messages).await,
+                Err(_) => self.pause().await,
+            }
+        }
+        self.hand_back().await;
+    }
+
+    async fn subscribe(&self) -> Result<Subscriber, SubscribeError> {
+        self.store.connection.client().subscribe(format!("{}.*", self.inbox)).await
+    }
+
+    async fn serve(&mut self, messages: &mut Subscriber) {
+        while !self.hold.is_closed() {
+            self.tell_of_what_stays().await;
+            let wanted = self.hold.wanted();
+            if wanted > 0 {
+                if !self.pull(messages, wanted).await {
+                    return;
+                }
+                continue;
+            }
+            if self.hold.is_idle() {
+                self.hand_back().await;
+            }
+            self.hold.changed(TICK).await;
+        }
+        // What was on its way when the hold was closed.
+        self.drain(messages).await;
+    }
+
+    /// Asks for timers once and takes in what comes; `false` if the subscription has ended.
+    async fn pull(&mut self, messages: &mut Subscriber, wanted: usize) -> bool {
+        self.pulls += 1;
+        let reply = format!("{}.{}", self.inbox, self.pulls);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.store.names.stream);
+        let ask = json!({ "batch": wanted, "expires": nanos(PULL) }).to_string();
+        let client = self.store.connection.client();
+        if client.publish_with_reply(subject, reply.clone(), ask.into()).await.is_err() {
+            self.pause().await;
+            return true;
+        }
+        let until = self.clock.now() + PULL + PULL_LATE;
+        let mut left = wanted;
+        while left > 0 && !self.hold.is_closed() {
+            let Some(next) = self.next(messages, until).await else { return true };
+            let Some(message) = next else { return false };
+            match came(message, &reply) {
+                Some(Came::Timer(message)) => {
+                    left -= 1;
+                    self.take_in(message).await;
+                }
+                Some(Came::End) => return true,
+                Some(Came::Nobody) => {
+                    self.mend().await;
+                    return true;
+                }
+                None => {}
+            }
+        }
+        true
+    }
+
+    /// The next message, `None` in place of it at the end; nothing if it does not come in time.
+    async fn next(&self, messages: &mut Subscriber, until: Timestamp) -> Option<Option<Message>> {
+        future::or(async { Some(messages.next().await) }, async {
+            self.clock.sleep_until(until).await;
+            None
+        })
+        .await
+    }
+
+    async fn take_in(&self, message: Message) {
+        let handle = message.reply.clone();
+        let Some(incoming) = self.store.names.read(&self.context, message) else {
+            // It stays in the stream, for an operator to look at, and comes no more.
+            return self.settle(handle, TERM).await;
+        };
+        let now = self.clock.now();
+        let visible_at = incoming.arrival.visible_at;
+        match self.store.names.via {
+            Via::Schedule if visible_at > incoming.stored_at + CUT_OFF => {
+                self.schedule_on(incoming).await;
+            }
+            Via::Redelivery if visible_at > now + EARLY * 2 => {
+                let delay = (visible_at - EARLY).since(now).min(PUT_OFF_MAX);
+                self.settle(handle, &nak(delay)).await;
+            }
+            _ => {
+                // Its timer has changed: the next message of it says how.
+                let useless = self.hold.take_in(incoming.arrival);
+                self.settle(useless, TERM).await;
+            }
+        }
+    }
+
+    /// Puts off again what was cut off at the horizon; if that fails, it comes again.
+    async fn schedule_on(&self, Incoming { arrival, body, .. }: Incoming) {
+        let last = Some(Last::handed_over(arrival.version));
+        let put = Put { id: arrival.timer.id, body, last };
+        if let Some(Ok(Some(_))) = self.store.put_all("schedule", &[put]).await.pop() {
+            drop(self.store.remove("schedule", vec![arrival.version]).await);
+        }
+    }
+
+    async fn settle(&self, handle: Option<Subject>, how: &[u8]) {
+        if let Some(handle) = handle {
+            let client = self.store.connection.client();
+            // Not said, the server finds out by itself, a little later.
+            drop(client.publish(handle, how.to_vec().into()).await);
+        }
+    }
+
+    async fn hand_back(&self) {
+        for handle in self.hold.hand_back() {
+            self.settle(Some(handle), &nak(Duration::ZERO)).await;
+        }
+    }
+
+    /// What was on its way to us.
+    async fn drain(&self, messages: &mut Subscriber) {
+        self.hand_back().await;
+        let until = self.clock.now() + PULL;
+        while let Some(Some(message)) = self.next(messages, until).await {
+            if message.status.is_none() {
+                self.settle(message.reply, &nak(Duration::ZERO)).await;
+            }
+        }
+    }
+
+    /// Tells the server of what is held for long, and forgets what it may have given away.
+    async fn tell_of_what_stays(&self) {
+        let (_, held) = self.hold.to_prolong();
+        if held.is_empty() {
+            return;
+        }
+        let told = self.clock.now();
+        let progress = |handle: &Subject| Outgoing {
+            subject: handle.to_string(),
+            headers: None,
+            payload: PROGRESS.to_vec(),
+        };
+        let calls = held.iter().map(|(.., handle)| progress(handle)).collect();
+        let answers = self.store.connection.call_all("lease", calls).await;
+        let heard = held.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
+        self.hold.prolonged(told, heard.map(|((id, version, _), _)| (id, *version)));
+    }
+
+    async fn mend(&self) {
+        if self.store.mend().await.is_err() {
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&self) {
+        self.clock.sleep_until(self.clock.now() + PAUSE).await;
+    }
+}
+
+/// What a message means to the pull with this reply subject; nothing for the end of an older one.
+fn came(message: Message, reply: &str) -> Option<Came> {
+    let is_ours = message.subject.as_str() == reply;
+    match message.status {
+        None => Some(Came::Timer(message)),
+        _ if !is_ours => None,
+        Some(StatusCode::NO_RESPONDERS) => Some(Came::Nobody),
+        Some(_) if is_deleted(&message) => Some(Came::Nobody),
+        Some(StatusCode::IDLE_HEARTBEAT) => None,
+        Some(_) => Some(Came::End),
+    }
+}
+
+fn is_deleted(message: &Message) -> bool {
+    message.description.as_deref().is_some_and(|text| text.contains("Consumer Deleted"))
+}
+
+fn nak(delay: Duration) -> Vec<u8> {
+    if delay.is_zero() {
+        return b"-NAK".to_vec();
+    }
+    format!("-NAK {{\"delay\": {}}}", nanos(delay)).into_bytes()
+}

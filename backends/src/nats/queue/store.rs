@@ -1,0 +1,249 @@
+//! The calls on the stream: a timer is the last message of its subjects, and whoever changes it
+//! says which one he takes for that.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::RawMessage;
+use expirer_core::{Error, ErrorKind, OrderId, Result, Timer, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::place;
+use super::wire::{Body, Expected, Names};
+use crate::nats::BACKEND;
+use crate::nats::connection::{Answered, Connection, Outgoing};
+use crate::nats::error::{
+    DELETE_FAILED, Failure, NO_MESSAGE_FOUND, SEQUENCE_NOT_FOUND, STREAM_NOT_FOUND,
+    WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_IN_PROCESS,
+};
+
+/// How often a timer may be changed by somebody else while we change it.
+const ROUNDS_MAX: usize = 8;
+/// The most messages in one go: what waits for an answer has a bound.
+const BATCH_MAX: usize = 1024;
+
+/// The timers in their stream.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) connection: Arc<Connection>,
+    pub(super) names: Names,
+    pub(super) replicas: Option<usize>,
+}
+
+/// The last message of a timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    pub(super) seq: u64,
+    is_due: bool,
+    /// `None` for what is not ours.
+    body: Option<Body>,
+}
+
+/// What a timer shall be, if it is still what we take it for.
+#[derive(Clone, Debug)]
+pub(super) struct Put {
+    pub(super) id: OrderId,
+    pub(super) body: Body,
+    pub(super) last: Option<Last>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    message: RawMessage,
+}
+
+#[derive(Deserialize)]
+struct StreamInfo {
+    state: State,
+}
+
+#[derive(Deserialize)]
+struct State {
+    messages: u64,
+}
+
+impl Last {
+    /// A timer that was handed over to us.
+    pub(super) const fn handed_over(seq: u64) -> Self {
+        Self { seq, is_due: true, body: None }
+    }
+
+    const fn expected(last: Option<Self>) -> Expected {
+        match last {
+            Some(Self { seq, is_due, .. }) => Expected { seq, is_schedule: !is_due },
+            None => Expected { seq: 0, is_schedule: false },
+        }
+    }
+}
+
+impl Store {
+    fn now(&self) -> Timestamp {
+        self.connection.clock().now()
+    }
+
+    /// Makes the stream and its consumer again, should they be gone.
+    pub(super) async fn mend(&self) -> Result<()> {
+        place::settle(&self.connection, &self.names, self.replicas).await
+    }
+
+    /// Stores timers, each once; gives those that were something else before, with the number of
+    /// the message that they are now.
+    pub(super) async fn schedule<'a>(
+        &self,
+        timers: impl Iterator<Item = &'a Timer>,
+    ) -> Result<Vec<(OrderId, u64)>> {
+        let timers = timers.map(|timer| (timer.id.clone(), Body::new(timer.due)));
+        let mut puts: Vec<_> = timers.map(|(id, body)| Put { id, body, last: None }).collect();
+        let mut moved = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            let refused = self.put_round("schedule", puts, &mut moved).await?;
+            if refused.is_empty() {
+                return Ok(moved);
+            }
+            puts = self.look_again(refused).await?;
+        }
+        let text = format!("{}: timers change faster than we can", self.connection.place());
+        Err(Error::new(ErrorKind::Unavailable, BACKEND, "schedule", text))
+    }
+
+    /// Looks at what timers are in truth; leaves out those that are as they should be.
+    async fn look_again(&self, refused: Vec<Put>) -> Result<Vec<Put>> {
+        let lasts = self.last_all("schedule", refused.iter().map(|put| &put.id)).await;
+        let mut puts = Vec::new();
+        for (put, last) in refused.into_iter().zip(lasts) {
+            let last = last?;
+            let stored = last.and_then(|last| last.body).map(Body::due);
+            if stored != Some(put.body.due()) {
+                puts.push(Put { last, ..put });
+            }
+        }
+        Ok(puts)
+    }
+
+    /// Stores what it can, and gives what somebody else has changed meanwhile.
+    async fn put_round(
+        &self,
+        op: &'static str,
+        puts: Vec<Put>,
+        moved: &mut Vec<(OrderId, u64)>,
+    ) -> Result<Vec<Put>> {
+        let mut refused = Vec::new();
+        for batch in puts.chunks(BATCH_MAX) {
+            let answers = self.put_all(op, batch).await;
+            let mut old = Vec::new();
+            for (put, answer) in batch.iter().zip(answers) {
+                match (answer?, put.last) {
+                    (None, _) => refused.push(put.clone()),
+                    (Some(seq), Some(last)) => {
+                        moved.push((put.id.clone(), seq));
+                        old.extend(last.is_due.then_some(last.seq));
+                    }
+                    (Some(_), None) => {}
+                }
+            }
+            self.remove(op, old).await?;
+        }
+        Ok(refused)
+    }
+
+    /// Stores timers; the number of each new message, or `None` where the last message of the
+    /// timer is another one.
+    pub(super) async fn put_all(
+        &self,
+        op: &'static str,
+        puts: &[Put],
+    ) -> Vec<Answered<Option<u64>>> {
+        let mut answers = self.try_put(op, puts).await;
+        let is_gone = |answer: &Answered<_>| {
+            answer.as_ref().is_err_and(|failure: &Failure| failure.is_nobody_there())
+        };
+        if answers.iter().any(is_gone) && self.mend().await.is_ok() {
+            answers = self.try_put(op, puts).await;
+        }
+        answers
+    }
+
+    async fn try_put(&self, op: &'static str, puts: &[Put]) -> Vec<Answered<Option<u64>>> {
+        let now = self.now();
+        let message = |put: &Put| self.names.put(&put.id, put.body, now, Last::expected(put.last));
+        let messages: Vec<Outgoing> = puts.iter().map(message).collect();
+        let answers = self.connection.store_all(op, messages).await;
+        answers
+            .into_iter()
+            .map(|answer| match answer {
+                Ok(stored) => Ok(Some(stored.seq)),
+                Err(failure) if is_conflict(&failure) => Ok(None),
+                Err(failure) => Err(failure),
+            })
+            .collect()
+    }
+
+    /// What each of these timers is.
+    pub(super) async fn last_all<'a>(
+        &self,
+        op: &'static str,
+        ids: impl Iterator<Item = &'a OrderId>,
+    ) -> Vec<Answered<Option<Last>>> {
+        let call = format!("STREAM.MSG.GET.{}", self.names.stream);
+        let calls = ids.map(|id| (call.clone(), json!({ "last_by_subj": self.names.both(id) })));
+        let answers = self.connection.api_all::<Found>(op, calls).await;
+        answers
+            .into_iter()
+            .map(|answer| match answer {
+                Ok(found) => Ok(Some(last(found.message))),
+                Err(failure) if failure.is(NO_MESSAGE_FOUND) => Ok(None),
+                Err(failure) if failure.is(STREAM_NOT_FOUND) => Ok(None),
+                Err(failure) => Err(failure),
+            })
+            .collect()
+    }
+
+    /// Removes all messages of timers.
+    pub(super) async fn purge<'a>(&self, ids: impl Iterator<Item = &'a OrderId>) -> Result<()> {
+        let call = format!("STREAM.PURGE.{}", self.names.stream);
+        let calls = ids.map(|id| (call.clone(), json!({ "filter": self.names.both(id) })));
+        self.done("cancel", calls.collect()).await
+    }
+
+    /// Removes messages by their numbers.
+    pub(super) async fn remove(&self, op: &'static str, seqs: Vec<u64>) -> Result<()> {
+        let call = format!("STREAM.MSG.DELETE.{}", self.names.stream);
+        // Without overwriting them on disk: there is no secret in them.
+        let body = |seq| json!({ "seq": seq, "no_erase": true });
+        self.done(op, seqs.into_iter().map(|seq| (call.clone(), body(seq))).collect()).await
+    }
+
+    /// Makes calls that remove something; what is not there was removed before.
+    async fn done(&self, op: &'static str, calls: Vec<(String, Value)>) -> Result<()> {
+        let answers = self.connection.api_all::<Value>(op, calls).await;
+        answers.into_iter().try_for_each(|answer| match answer {
+            Err(failure) if !is_absent(&failure) => Err(failure.into()),
+            _ => Ok(()),
+        })
+    }
+
+    /// How many timers there are.
+    pub(super) async fn count(&self) -> Result<u64> {
+        let call = format!("STREAM.INFO.{}", self.names.stream);
+        match self.connection.api::<StreamInfo>("stats", &call, &Value::Null).await {
+            Ok(info) => Ok(info.state.messages),
+            Err(failure) if failure.is(STREAM_NOT_FOUND) => Ok(0),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}
+
+fn last(message: RawMessage) -> Last {
+    let (seq, is_due) = (message.sequence, Names::is_due(&message.subject));
+    let body = StreamMessage::try_from(message).ok();
+    Last { seq, is_due, body: body.and_then(|message| Body::read(&message.payload)) }
+}
+
+fn is_conflict(failure: &Failure) -> bool {
+    failure.is(WRONG_LAST_SEQUENCE) || failure.is(WRONG_LAST_SEQUENCE_IN_PROCESS)
+}
+
+fn is_absent(failure: &Failure) -> bool {
+    [SEQUENCE_NOT_FOUND, DELETE_FAILED, STREAM_NOT_FOUND].iter().any(|code| failure.is(*code))
+}
