@@ -4,6 +4,8 @@
 
 mod configuration;
 mod http;
+#[cfg(all(feature = "nats", feature = "redis", feature = "servers"))]
+mod nats;
 mod process;
 #[cfg(all(feature = "redis", feature = "servers"))]
 mod redis;
@@ -12,6 +14,8 @@ mod redis;
 #[path = "../../../tests/it/tests/servers"]
 mod servers {
     pub(crate) mod certificates;
+    #[cfg(feature = "nats")]
+    pub(crate) mod nats;
     pub(crate) mod process;
     pub(crate) mod redis;
 }

@@ -53,9 +53,22 @@ pub(crate) fn now_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
 
+/// RFC 3339 in the seconds of a Unix time; GNU `date`, as the scripts use it.
+#[cfg(all(feature = "redis", feature = "servers"))]
+pub(crate) fn rfc3339(seconds: u128) -> String {
+    let mut date = Command::new("date");
+    date.args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"]);
+    String::from_utf8(date.output().unwrap().stdout).unwrap().trim_end().to_owned()
+}
+
 impl Expirer {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).spawn().unwrap();
+        Self::start_in(arguments, &[])
+    }
+
+    fn start_in(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command(arguments);
+        let mut child = command.envs(environment.iter().copied()).spawn().unwrap();
         let out = lines(child.stdout.take().unwrap());
         let log = lines(child.stderr.take().unwrap());
         let stdin = child.stdin.take();
@@ -64,7 +77,13 @@ impl Expirer {
 
     /// A service with HTTP on a free port, and its address.
     pub(crate) fn serve(arguments: &[&str]) -> (Self, String) {
-        let expirer = Self::start(&[arguments, &["--http", "127.0.0.1:0"]].concat());
+        Self::serve_in(arguments, &[])
+    }
+
+    /// The same with these variables.
+    pub(crate) fn serve_in(arguments: &[&str], environment: &[(&str, &str)]) -> (Self, String) {
+        let arguments = [arguments, &["--http", "127.0.0.1:0"]].concat();
+        let expirer = Self::start_in(&arguments, environment);
         let address = loop {
             let line = expirer.log();
             if line["message"] == "serving HTTP" {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::http::get;
-use crate::process::{Expirer, now_ms};
+use crate::process::{Expirer, now_ms, rfc3339};
 use crate::servers::process::wait_until;
 use crate::servers::redis::RedisServer;
 
@@ -24,13 +24,6 @@ fn metric(address: &str, series: &str) -> usize {
     assert_eq!(status, 200, "{text}");
     let number = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
     number.unwrap_or_else(|| panic!("{series} in\n{text}"))
-}
-
-/// RFC 3339 in the seconds of a Unix time; GNU `date`, as the scripts use it.
-fn rfc3339(seconds: u128) -> String {
-    let mut date = std::process::Command::new("date");
-    date.args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"]);
-    String::from_utf8(date.output().unwrap().stdout).unwrap().trim_end().to_owned()
 }
 
 #[test]
