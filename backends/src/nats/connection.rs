@@ -4,9 +4,10 @@
 //! waits a moment for one; what was on its way when the connection broke fails, and is the
 //! caller's to repeat. A connection that only stopped answering is noticed within a few seconds.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::client::traits::Publisher;
@@ -37,6 +38,9 @@ const IN_FLIGHT_MAX: usize = 256;
 /// How often to look whether there is a connection again, should nobody say so.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How many refusals are kept for those whom they concern.
+const REFUSALS_MAX: usize = 16;
+
 /// A handle on one server or cluster. Calls from any number of tasks share its connection.
 pub(crate) struct Connection {
     client: Client,
@@ -52,6 +56,8 @@ struct States {
     calls: Arc<Calls>,
     connects: AtomicU64,
     changed: Listeners,
+    /// What the server has refused on this connection, in its words; the last ones.
+    refusals: Mutex<VecDeque<String>>,
 }
 
 /// A message that waits for an answer: a call, a message to be stored, an ack.
@@ -80,12 +86,35 @@ impl fmt::Debug for Connection {
 impl States {
     fn take_in(&self, event: Event) {
         match event {
-            Event::Connected => drop(self.connects.fetch_add(1, Ordering::SeqCst)),
+            Event::Connected => {
+                self.refusals().clear();
+                self.connects.fetch_add(1, Ordering::SeqCst);
+            }
             Event::Disconnected => self.calls.lose_all(),
-            Event::ServerError(ServerError::Other(text)) => self.calls.deny(&text),
+            Event::ServerError(ServerError::Other(text)) => {
+                self.calls.deny(&text);
+                self.refuse(text);
+            }
             _ => return,
         }
         self.changed.notify(usize::MAX);
+    }
+
+    fn refuse(&self, text: String) {
+        let mut refusals = self.refusals();
+        refusals.truncate(REFUSALS_MAX - 1);
+        refusals.push_front(text);
+    }
+
+    /// Takes the refusal that speaks of a subject, or of one that begins so.
+    fn refusal_of(&self, subject: &str) -> Option<String> {
+        let mut refusals = self.refusals();
+        let at = refusals.iter().position(|text| text.contains(&format!("\"{subject}")))?;
+        refusals.remove(at)
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,6 +176,17 @@ impl Connection {
     /// That there is no connection.
     pub(crate) fn lost(&self, op: &'static str) -> Error {
         self.failure(op, ErrorKind::Unavailable, "not connected").into()
+    }
+
+    /// Takes note of what the server has refused of what goes to a subject without an answer.
+    ///
+    /// # Errors
+    /// That it is forbidden.
+    pub(crate) fn check_allowed(&self, op: &'static str, subject: &str) -> Result<()> {
+        match self.state.refusal_of(subject) {
+            Some(text) => Err(self.failure(op, ErrorKind::Denied, &text).into()),
+            None => Ok(()),
+        }
     }
 
     /// Subscribes to a subject of our own.
@@ -324,6 +364,9 @@ impl Connection {
     }
 
     fn late(&self, op: &'static str) -> Failure {
+        if let Some(text) = self.state.refusal_of(self.replies.inbox()) {
+            return self.failure(op, ErrorKind::Denied, &text);
+        }
         match self.is_connected() {
             true => {
                 let text = format!("no answer within {} ms", RESPONSE_MAX.as_millis());

@@ -106,8 +106,7 @@ impl Refusal {
     const fn kind(&self) -> ErrorKind {
         match self.err_code {
             // Too many or too much of something.
-            10002 | 10023 | 10026 | 10027 | 10028 | 10047 | 10077 | 10120 | 10121 | 10122
-            | 10167 => ErrorKind::Overloaded,
+            10002 | 10023 | 10026 | 10027 | 10028 | 10047 | 10077 | 10167 => ErrorKind::Overloaded,
             // The message is larger than its stream takes.
             10054 => ErrorKind::Invalid,
             NAME_IN_USE | SUBJECTS_OVERLAP => ErrorKind::Corrupt,

@@ -103,6 +103,11 @@ impl Replies {
         Ok(Self { calls, inbox, reader: reader.abort_handle() })
     }
 
+    /// What the subjects of all answers begin with.
+    pub(crate) fn inbox(&self) -> &str {
+        &self.inbox
+    }
+
     /// Prepares for the answer to one call.
     pub(crate) fn expect(&self, subject: &str) -> Expected {
         let (key, answer) = self.calls.add(subject);

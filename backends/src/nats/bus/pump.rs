@@ -152,7 +152,7 @@ impl Pump {
     /// Waits for messages. Cancel safe.
     ///
     /// # Errors
-    /// That there is no connection when the wait is over.
+    /// That there is no connection when the wait is over, or that pulling is forbidden.
     pub(super) async fn next(&self, op: &'static str, want: &mut Want) -> Result<Next> {
         let inner = &self.inner;
         let (clock, begun) = (inner.connection.clock(), inner.lock().number);
@@ -162,6 +162,12 @@ impl Pump {
             // So that a clock that is set back does not prolong the wait.
             want.deadline = want.deadline.min(now + want.wait);
             match inner.look(want, begun, now) {
+                Step::Return(Next::Broken(seat)) => {
+                    let next = inner.lock().lines[seat].next();
+                    inner.connection.check_allowed(op, &next)?;
+                    inner.connection.check_allowed(op, &inner.inbox)?;
+                    return Ok(Next::Broken(seat));
+                }
                 Step::Return(next) => return Ok(next),
                 Step::Send(pulls) => inner.send(pulls).await,
                 Step::Wait(until) => {
@@ -251,7 +257,7 @@ impl Inner {
             if let Some(expires) = expires {
                 body["expires"] = json!(u64::try_from(expires.as_nanos()).unwrap_or(u64::MAX));
             }
-            let call = format!("$JS.API.CONSUMER.MSG.NEXT.{}", line.target);
+            let call = line.next();
             let reply = format!("{}.{seat}.{number}", self.inbox);
             pulls.push((call, reply, body.to_string().into_bytes()));
         }
@@ -385,6 +391,11 @@ fn ending(status: StatusCode, description: &str) -> Ending {
 }
 
 impl Line {
+    /// What a pull is sent to.
+    fn next(&self) -> String {
+        format!("$JS.API.CONSUMER.MSG.NEXT.{}", self.target)
+    }
+
     /// Gives up a pull that went through another connection, or whose end is overdue.
     fn expire(&mut self, now: Timestamp, generation: u64, minds_gaps: bool) {
         let Some(pull) = &self.pull else { return };

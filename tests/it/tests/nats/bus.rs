@@ -51,11 +51,13 @@ pub(crate) fn tests(mut suite: Suite) -> Suite {
         };
     }
     for (name, program) in programs() {
-        let (one, three, secured) = (program.clone(), program.clone(), program);
+        let (one, three) = (program.clone(), program);
         suite = suite
             .bus(name, move || Place::plain(&one))
-            .bus(&format!("{name}-tls"), move || Place::secured(&secured))
             .bus(&format!("{name}-cluster"), move || ClusterPlace::new(&three));
+    }
+    if let Some(program) = newest() {
+        suite = suite.bus("nats-tls", move || Place::secured(&program));
     }
     on_each![
         deleted::a_stream_that_is_deleted_comes_back,
@@ -72,6 +74,7 @@ pub(crate) fn tests(mut suite: Suite) -> Suite {
         strangers::a_prefix_keeps_two_apart,
         access::a_login_that_is_not_taken_is_told,
         access::a_missing_permission_is_told,
+        access::the_permissions_in_the_docs_are_enough,
         access::a_server_without_jetstream_is_told,
         access::a_server_of_nats_streaming_is_told,
         access::an_account_without_room_refuses_and_takes_more_once_there_is_some,

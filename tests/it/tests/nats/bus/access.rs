@@ -3,9 +3,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use async_nats::ConnectOptions;
-use expirer_core::{Error, ErrorKind, Message};
+use expirer_core::{
+    Error, ErrorKind, Message, ReceiveOptions, Rejection, Release, Subject, Timestamp,
+};
 
 use super::{LIMIT, SUBJECT, join, open, publish, stranger, try_open};
 use crate::place::Place;
@@ -36,16 +39,66 @@ pub(super) fn a_login_that_is_not_taken_is_told(program: &Path) {
     });
 }
 
-/// Every subject but this one is ours.
+/// We may do everything else.
 const FORBIDDEN: &str = "authorization { users = [ { user: a, password: b, permissions: { \
-    publish: { deny: \"order:created\" } } } ] }\njetstream { store_dir: $STORE_DIR }";
+    publish: { deny: [ \"order:created\", \
+    \"$JS.API.CONSUMER.MSG.NEXT.>\" ] } } } ] }\njetstream { store_dir: $STORE_DIR }";
 
 pub(super) fn a_missing_permission_is_told(program: &Path) {
     let place = Place::on(NatsServer::with(program, FORBIDDEN));
+    let deaf = Place::on(NatsServer::with(
+        program,
+        &FORBIDDEN.replace("publish", "subscribe").replace("order:created", "_INBOX.>"),
+    ));
     place.block_on(async {
         let bus = open(&format!("nats://a:b@127.0.0.1:{}", place.server.port())).await;
         let error = bus.publish(&[Message::new(SUBJECT, *b"{}")]).await.expect_err("forbidden");
         assert_told(&error, ErrorKind::Denied, "order:created");
+        let consumer = join(&bus, LIMIT).await;
+        let options = ReceiveOptions::new(1).with_wait(LIMIT);
+        let error = consumer.receive(options).await.expect_err("forbidden");
+        assert_told(&error, ErrorKind::Denied, "CONSUMER.MSG.NEXT");
+        let url = format!("nats://a:b@127.0.0.1:{}", deaf.server.port());
+        assert_told(&refused(&url).await, ErrorKind::Denied, "_INBOX");
+    });
+}
+
+/// What the page of the backend says, for the group of these tests.
+const ENOUGH: &str = r#"authorization { users = [ { user: a, password: b, permissions: {
+    publish: ["$JS.API.INFO", "$JS.API.STREAM.NAMES",
+          "$JS.API.STREAM.*.ticketing", "$JS.API.STREAM.*.ticketing-dead",
+          "$JS.API.STREAM.MSG.*.ticketing", "$JS.API.STREAM.MSG.*.ticketing-dead",
+          "$JS.API.CONSUMER.*.ticketing", "$JS.API.CONSUMER.*.ticketing-dead",
+          "$JS.API.CONSUMER.*.ticketing.>", "$JS.API.CONSUMER.*.ticketing-dead.>",
+          "$JS.API.CONSUMER.DURABLE.CREATE.>", "$JS.API.CONSUMER.MSG.NEXT.>", "$JS.ACK.>",
+          "order:created", "order:cancelled", "expiration:complete", "payment:created",
+          "payment:late", "dead:a", "expirer:clock:ticketing"]
+    subscribe: ["_INBOX.>"] } } ] }
+jetstream { store_dir: $STORE_DIR }"#;
+
+pub(super) fn the_permissions_in_the_docs_are_enough(program: &Path) {
+    let place = Place::on(NatsServer::with(program, ENOUGH));
+    place.block_on(async {
+        let bus = open(&format!("nats://a:b@127.0.0.1:{}", place.server.port())).await;
+        let (consumer, tail) = (join(&bus, LIMIT).await, bus.tail(&[SUBJECT]).await.expect("it"));
+        publish(&bus, 3).await;
+        let came = super::receive(&*consumer, 3).await;
+        let [first, second, third] = [0, 1, 2].map(|at: usize| came[at].receipt);
+        consumer.ack(&[first]).await.expect("it acks");
+        let release = Release { receipt: second, at: Timestamp::MIN };
+        consumer.release(&[release]).await.expect("it releases");
+        let rejection = Rejection { receipt: third, reason: "poison".to_owned() };
+        consumer.reject(&[rejection]).await.expect("it rejects");
+        super::ack(&*consumer, &super::receive(&*consumer, 1).await).await;
+        for _ in 0..2 {
+            let progress = bus.progress(&super::group(), &SUBJECT).await.expect("it tells");
+            assert!(progress.worked_off >= Some(came[2].published), "{progress:?}");
+            place.pause(Duration::from_millis(600)).await;
+        }
+        let options = ReceiveOptions::new(3).with_wait(LIMIT);
+        assert!(!tail.receive(options).await.expect("it sees").messages.is_empty());
+        let letters = bus.tail(&[Subject::Dead(super::group())]).await;
+        letters.expect("dead letters can be followed");
     });
 }
 
