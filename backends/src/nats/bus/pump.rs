@@ -439,3 +439,70 @@ impl Line {
         self.pull.as_ref().is_some_and(|pull| !pull.is_waiting)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    /// With a pull for two, of the first connection, that is given up at 100 ms.
+    fn line() -> Line {
+        let pull = Pull {
+            number: 5,
+            begun: at(0),
+            left: 2,
+            first_came: None,
+            is_waiting: true,
+            lost_at: at(100),
+            generation: 1,
+        };
+        Line {
+            wire: "order:created".to_owned(),
+            target: "s.c".to_owned(),
+            pull: Some(pull),
+            ended: 0,
+            rests_until: Timestamp::MIN,
+            is_broken: false,
+        }
+    }
+
+    #[test]
+    fn a_pull_ends_with_its_messages_its_connection_or_its_time() {
+        let mut whole = line();
+        whole.count(at(1));
+        assert!(whole.is_in_burst(at(2)) && !whole.is_in_burst(at(1) + BURST_MAX));
+        whole.count(at(2));
+        assert!(whole.pull.is_none() && whole.ended == 5 && !whole.is_in_burst(at(2)));
+        for (generation, now, minds_gaps, left) in
+            [(1, 99, false, (true, false)), (1, 100, false, (false, true))]
+                .into_iter()
+                .chain([(2, 0, false, (false, false)), (2, 0, true, (false, true))])
+        {
+            let mut line = line();
+            line.expire(at(now), generation, minds_gaps);
+            assert_eq!((line.pull.is_some(), line.is_broken), left, "{generation} {now}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_another_pull_is_none_of_this_one() {
+        let mut line = line();
+        line.end(4, Ending::Wrong, at(1));
+        assert!(line.pull.is_some() && !line.is_broken);
+        line.end(5, Ending::Plain, at(1));
+        assert!(line.pull.is_none() && line.rests_until == at(1) + PAUSE, "it ended at once");
+    }
+
+    #[test]
+    fn a_server_says_in_different_words_that_a_pull_is_over() {
+        let conflict = StatusCode::from_u16(409).unwrap();
+        assert_eq!(ending(StatusCode::NOT_FOUND, "No Messages"), Ending::Plain);
+        assert_eq!(ending(StatusCode::TIMEOUT, "Request Timeout"), Ending::Plain);
+        assert_eq!(ending(conflict, "Leadership Change"), Ending::Moved);
+        assert_eq!(ending(conflict, "Consumer Deleted"), Ending::Wrong);
+        assert_eq!(ending(StatusCode::NO_RESPONDERS, ""), Ending::Wrong);
+    }
+}

@@ -3,6 +3,7 @@
 mod access;
 mod deleted;
 mod load;
+mod members;
 mod strangers;
 
 use std::sync::Arc;
@@ -64,6 +65,9 @@ pub(crate) fn tests(mut suite: Suite) -> Suite {
         deleted::a_stream_that_is_deleted_is_missed_where_others_listen,
         deleted::a_consumer_that_is_deleted_goes_on_where_its_group_was,
         deleted::a_tail_outlives_its_consumer,
+        members::a_receipt_ends_with_its_deadline,
+        members::what_a_dropped_call_took_is_given_back_at_once,
+        members::what_a_member_had_not_handed_over_outlives_it,
         load::a_server_killed_in_mid_load_loses_nothing,
         load::a_leader_killed_in_mid_load_loses_nothing,
         load::a_connection_that_stops_answering_is_replaced,
