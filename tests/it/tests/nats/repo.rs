@@ -410,9 +410,13 @@ async fn confirmed(load: Load) -> Vec<(String, Revision)> {
 async fn assert_kept(repo: &dyn OrderRepo, confirmed: &[(String, Revision)]) {
     let ids: Vec<_> = confirmed.iter().map(|(name, _)| id(name)).collect();
     let records = until_ok(|| repo.load(&ids)).await;
-    for (record, (name, revision)) in records.into_iter().zip(confirmed) {
-        assert!(record.is_some_and(|record| record.revision >= *revision), "{name}");
-    }
+    let found = records.into_iter().map(|record| record.map(|record| record.revision));
+    let lost: Vec<_> = confirmed
+        .iter()
+        .zip(found)
+        .filter(|((_, revision), found)| *found < Some(*revision))
+        .collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), confirmed.len());
     let mut overdue = 0;
     loop {
         match until_ok(|| repo.overdue(look(256))).await.len() {
