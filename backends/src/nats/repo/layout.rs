@@ -17,6 +17,9 @@ pub(super) const KEEPS: Version = Version::new(2, 11);
 /// Before this, of commits that meet in a replicated stream more than one may win (2.9.21 has it
 /// right, too).
 const COMPARES_IN_CLUSTERS: Version = Version::new(2, 10);
+/// How often to ask at the start for what an election delays: about ten seconds.
+const PREPARE_TRIES: u32 = 6;
+const PREPARE_TURN: Duration = Duration::from_millis(300);
 /// How often, and how far apart, to look whether a new stream listens: within a second.
 const LISTENING_TURNS: u32 = 50;
 const LISTENING_TURN: Duration = Duration::from_millis(20);
@@ -61,6 +64,30 @@ struct Config {
 }
 
 impl Bucket {
+    /// The same, in a cluster that may not have chosen its leaders yet.
+    pub(super) async fn prepare_patiently(
+        &self,
+        op: &'static str,
+        replicas: usize,
+    ) -> Result<Layout> {
+        let mut prepared = self.prepare(op, replicas).await;
+        for _ in 1..PREPARE_TRIES {
+            if !prepared.as_ref().is_err_and(is_outage) {
+                break;
+            }
+            self.pause(PREPARE_TURN).await;
+            prepared = self.prepare(op, replicas).await;
+        }
+        let layout = prepared?;
+        self.listening(op).await?;
+        Ok(layout)
+    }
+
+    async fn pause(&self, duration: Duration) {
+        let clock = self.connection.clock();
+        clock.sleep_until(clock.now() + duration).await;
+    }
+
     /// Finds the stream, or makes it, with so many copies.
     ///
     /// # Errors
@@ -132,8 +159,7 @@ impl Bucket {
                 Some(Err(failure)) => return Err(failure.into()),
                 _ => return Ok(()),
             }
-            let clock = self.connection.clock();
-            clock.sleep_until(clock.now() + LISTENING_TURN).await;
+            self.pause(LISTENING_TURN).await;
         }
         Ok(())
     }
@@ -205,6 +231,10 @@ impl Bucket {
         );
         Error::new(ErrorKind::Corrupt, BACKEND, op, text)
     }
+}
+
+fn is_outage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut)
 }
 
 impl Config {

@@ -71,7 +71,7 @@ impl NatsRepo {
         let name = format!("{prefix}{BUCKET}");
         let bucket = Bucket { connection: Arc::new(connection), name };
         let replicas = parsed.replicas.unwrap_or(1);
-        let layout = bucket.prepare("open", replicas).await?;
+        let layout = bucket.prepare_patiently("open", replicas).await?;
         let (keep, warnings) = keep(&parsed, &bucket, &layout)?;
         let repo = Self {
             clock: Arc::clone(&options.clock),

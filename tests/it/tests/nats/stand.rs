@@ -12,6 +12,8 @@ use crate::programs;
 use crate::servers::nats::{NatsServer, PASSWORD, TOKEN, USER};
 
 const STREAM: &str = "kept";
+/// Each takes a way to the server and back.
+const TRIES: u32 = 10_000;
 const SUBJECT: &str = "kept.a";
 
 pub(crate) fn tests(mut suite: Suite) -> Suite {
@@ -85,7 +87,15 @@ async fn store(client: async_nats::Client, num_replicas: usize) {
     let config = stream::Config { name, subjects, num_replicas, ..stream::Config::default() };
     let context = jetstream::new(client);
     context.create_stream(config).await.expect("is created");
-    context.publish(SUBJECT, "b".into()).await.expect("is sent").await.expect("is stored");
+    // The server that we are on may not know yet who leads the new stream.
+    let mut last = None;
+    for _ in 0..TRIES {
+        last = context.publish(SUBJECT, "b".into()).await.expect("is sent").await.err();
+        if last.is_none() {
+            return;
+        }
+    }
+    panic!("it is stored: {last:?}");
 }
 
 async fn stored(client: async_nats::Client) -> String {

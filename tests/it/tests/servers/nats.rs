@@ -147,9 +147,14 @@ impl NatsServer {
         drop(self.lock().take());
     }
 
-    /// Sends it a signal, such as `STOP`, while it runs.
-    pub(crate) fn signal(&self, name: &str) {
-        self.lock().as_ref().expect("it runs").signal(name);
+    /// Stops it, so that it keeps its connections and answers nothing.
+    pub(crate) fn freeze(&self) {
+        self.lock().as_ref().expect("it runs").freeze();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.lock().as_ref().expect("it runs").thaw();
     }
 
     /// Starts it on the data that it left, and waits until it is healthy; `false` if it ended.

@@ -41,8 +41,21 @@ impl Process {
         drop(self.0.wait());
     }
 
-    /// Sends it a signal, such as `STOP`.
-    pub(crate) fn signal(&self, name: &str) {
+    /// Stops it, so that it keeps its connections and answers nothing; returns once it stands.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+        let mut state = Command::new("ps");
+        state.args(["-o", "stat=", "-p", &self.0.id().to_string()]);
+        let stands = || state.output().is_ok_and(|output| output.stdout.starts_with(b"T"));
+        assert!(wait_until(stands), "it stands");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let mut kill = Command::new("kill");
         kill.args(["-s", name, &self.0.id().to_string()]);
         assert!(kill.status().is_ok_and(|status| status.success()), "kill -s {name}");
