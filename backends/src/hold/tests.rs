@@ -221,6 +221,18 @@ fn what_the_broker_may_have_given_away_is_forgotten() {
 }
 
 #[test]
+fn what_the_broker_may_have_given_away_is_not_given_out() {
+    let (clock, hold) = hold();
+    let due = START + KEEP;
+    hold.take_in(arrival("a", due, 1, 1));
+    clock.advance(SECOND);
+    hold.take_in(arrival("b", due, 1, 2));
+    clock.set(due);
+    assert_eq!(names(&leased(&hold, &LeaseOptions::new(9))), ["b"]);
+    assert_eq!((hold.stats().pending, hold.stats().leased), (0, 1));
+}
+
+#[test]
 fn a_clock_that_is_set_back_makes_nobody_early_and_the_broker_hear_of_it() {
     let (clock, hold) = hold();
     let due = START + SECOND;

@@ -108,9 +108,13 @@ impl Names {
         format!("{}.*.due", self.base)
     }
 
-    /// Every message of one timer: the last of them is the timer as it stands.
+    /// Every message of one timer: the last of them is the timer as it stands. Older servers are
+    /// slow at wildcards.
     pub(super) fn both(&self, id: &OrderId) -> String {
-        format!("{}.{}.*", self.base, token(id.as_str()))
+        match self.via {
+            Via::Schedule => format!("{}.{}.*", self.base, token(id.as_str())),
+            Via::Redelivery => self.due(id),
+        }
     }
 
     fn due(&self, id: &OrderId) -> String {
