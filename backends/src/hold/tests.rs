@@ -331,9 +331,9 @@ impl Beside {
         runs.then(|| lease.clone())
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: &Step) {
         let now = self.clock.now();
-        match step {
+        match *step {
             Step::Arrive(name, due) => self.arrive(name, due),
             Step::Again(name) => {
                 if let Some((version, due)) = self.versions.get(&id(&name.to_string())).copied()
@@ -388,7 +388,7 @@ proptest! {
     ) {
         let mut beside = Beside::new();
         for step in steps {
-            beside.step(step);
+            beside.step(&step);
         }
         let (stats, now) = (beside.hold.stats(), beside.clock.now());
         prop_assert_eq!((stats.pending + stats.leased) as usize, beside.model.iter().count());

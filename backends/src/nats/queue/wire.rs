@@ -81,7 +81,7 @@ impl Body {
     }
 
     pub(super) fn visible_at(self) -> Timestamp {
-        self.not_before.map_or(self.due(), |at| Timestamp::from_millis(at).max(self.due()))
+        Timestamp::from_millis(self.not_before.unwrap_or(self.due)).max(self.due())
     }
 
     fn payload(self) -> Vec<u8> {

@@ -18,7 +18,12 @@ const STREAM: &str = "expirer-timers";
 
 pub(super) fn on_schedules(suite: Suite) -> Suite {
     suite
-        .test("queue::killed_in_mid_load_loses_nothing_by_schedules", || killed(&new("schedule")))
+        .test("queue::killed_in_mid_load_loses_nothing_by_schedules", || {
+            killed(&new("schedule"), true);
+        })
+        .test("queue::killed_in_mid_load_loses_nothing_by_redelivery", || {
+            killed(&new("redelivery"), true);
+        })
         .test("queue::a_stream_that_is_deleted_comes_back", a_stream_that_is_deleted)
         .test("queue::a_consumer_that_is_deleted_comes_back", a_consumer_that_is_deleted)
         .test("queue::a_foreign_stream_is_refused", a_foreign_stream_is_refused)
@@ -30,8 +35,8 @@ pub(super) fn on_schedules(suite: Suite) -> Suite {
 
 pub(super) fn on_both(suite: Suite) -> Suite {
     suite
-        .test("queue::killed_in_mid_load_loses_nothing_by_redelivery", || {
-            killed(&one(&packaged(), "redelivery"));
+        .test("queue::killed_in_mid_load_loses_nothing_on_an_old_server", || {
+            killed(&one(&packaged(), "redelivery"), false);
         })
         .test("queue::a_server_without_schedules_is_refused_with_a_hint", too_old)
 }
@@ -88,17 +93,24 @@ async fn all_come(place: &impl Harness, queue: &dyn DelayQueue, timers: &[Timer]
     }
 }
 
+/// Works like a loop until there is nothing left: what was acked just before a server was killed
+/// may come again.
 async fn is_empty(place: &impl Harness, queue: &dyn DelayQueue) {
     eventually(place, async || {
+        let options = LeaseOptions::new(64).with_wait(Duration::from_millis(100));
+        let leases = queue.lease(options).await?;
+        let receipts: Vec<_> = leases.iter().map(|lease| lease.receipt).collect();
+        queue.ack(&receipts).await?;
         let stats = queue.stats().await?;
-        let text = format!("{stats:?}");
-        let error = Error::new(ErrorKind::Unavailable, "test", "stats", text);
+        let error = Error::new(ErrorKind::Unavailable, "test", "stats", format!("{stats:?}"));
         if stats.pending + stats.leased == 0 { Ok(()) } else { Err(error) }
     })
     .await;
 }
 
-fn killed(place: &Via<Place>) {
+/// NATS 2.9 may remember what was acked just before it was killed, and never deliver it again: it
+/// only counts.
+fn killed(place: &Via<Place>, forgets_what_was_acked: bool) {
     place.place.block_on(async {
         let queue = place.queue().await.expect("a queue");
         let timers = crowd(3000, now(place) + Duration::from_secs(4));
@@ -121,7 +133,9 @@ fn killed(place: &Via<Place>) {
         let last = [timer("last", now(place))];
         eventually(place, async || queue.schedule(&last).await).await;
         all_come(place, &*queue, &last).await;
-        is_empty(place, &*queue).await;
+        if forgets_what_was_acked {
+            is_empty(place, &*queue).await;
+        }
     });
 }
 
