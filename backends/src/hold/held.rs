@@ -122,7 +122,7 @@ impl<T: Clone> Held<T> {
         let leases = self.wheel.lease(ask.now, ask.max, duration);
         let until = ask.now + duration;
         let mut leased: Vec<_> =
-            leases.into_iter().filter_map(|lease| self.lease_one(lease, until)).collect();
+            leases.into_iter().filter_map(|lease| self.lease_one(lease, ask.now, until)).collect();
         leased.sort_unstable_by(|a, b| {
             let (a, b) = (&a.lease.timer, &b.lease.timer);
             (a.due, &a.id).cmp(&(b.due, &b.id))
@@ -130,8 +130,13 @@ impl<T: Clone> Held<T> {
         leased
     }
 
-    fn lease_one(&mut self, lease: Lease, until: Timestamp) -> Option<Leased<T>> {
+    /// Forgets what the broker may have given to somebody else.
+    fn lease_one(&mut self, lease: Lease, now: Timestamp, until: Timestamp) -> Option<Leased<T>> {
         let item = self.items.get_mut(&lease.timer.id)?;
+        if item.kept_until <= now {
+            self.remove(&lease.timer.id);
+            return None;
+        }
         let attempt = item.attempts.saturating_add(lease.attempt);
         let proof = Proof { receipt: lease.receipt, until, attempt };
         if let Some(old) = item.lease.replace(proof) {
@@ -206,7 +211,7 @@ impl<T: Clone> Held<T> {
 
     /// What the broker has to hear of again soon, or it gives it to somebody else.
     pub(super) fn to_prolong(&self, now: Timestamp) -> Vec<(OrderId, u64, T)> {
-        let is_old = |item: &Item<T>| item.kept_until.since(now) <= self.keep * 2 / 3;
+        let is_old = |item: &Item<T>| item.kept_until.since(now) <= self.keep / 2;
         let old = self.items.iter().filter(|(_, item)| is_old(item));
         old.map(|(id, item)| (id.clone(), item.version, item.handle.clone())).collect()
     }

@@ -221,6 +221,18 @@ fn what_the_broker_may_have_given_away_is_forgotten() {
 }
 
 #[test]
+fn what_the_broker_may_have_given_away_is_not_given_out() {
+    let (clock, hold) = hold();
+    let due = START + KEEP;
+    hold.take_in(arrival("a", due, 1, 1));
+    clock.advance(SECOND);
+    hold.take_in(arrival("b", due, 1, 2));
+    clock.set(due);
+    assert_eq!(names(&leased(&hold, &LeaseOptions::new(9))), ["b"]);
+    assert_eq!((hold.stats().pending, hold.stats().leased), (0, 1));
+}
+
+#[test]
 fn a_clock_that_is_set_back_makes_nobody_early_and_the_broker_hear_of_it() {
     let (clock, hold) = hold();
     let due = START + SECOND;
@@ -319,9 +331,9 @@ impl Beside {
         runs.then(|| lease.clone())
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: &Step) {
         let now = self.clock.now();
-        match step {
+        match *step {
             Step::Arrive(name, due) => self.arrive(name, due),
             Step::Again(name) => {
                 if let Some((version, due)) = self.versions.get(&id(&name.to_string())).copied()
@@ -376,7 +388,7 @@ proptest! {
     ) {
         let mut beside = Beside::new();
         for step in steps {
-            beside.step(step);
+            beside.step(&step);
         }
         let (stats, now) = (beside.hold.stats(), beside.clock.now());
         prop_assert_eq!((stats.pending + stats.leased) as usize, beside.model.iter().count());

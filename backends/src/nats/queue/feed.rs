@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use async_nats::{Message, StatusCode, Subject, SubscribeError, Subscriber};
-use expirer_core::{Clock, Timestamp};
+use expirer_core::{Clock, OrderId, Timestamp};
 use futures_lite::{StreamExt, future};
 use serde_json::json;
 
@@ -33,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PUT_OFF_MAX: Duration = Duration::from_secs(3600);
 /// What arrives so much earlier than it is visible was cut off at the horizon.
 const CUT_OFF: Duration = Duration::from_secs(24 * 3600);
+
+/// So many timers are told of in one go.
+const TOLD_MAX: usize = 1024;
 
 const PROGRESS: &[u8] = b"+WPI";
 const TERM: &[u8] = b"+TERM";
@@ -206,19 +209,26 @@ impl Feed {
     /// Tells the server of what is held for long, and forgets what it may have given away.
     async fn tell_of_what_stays(&self) {
         let (_, held) = self.hold.to_prolong();
-        if held.is_empty() {
-            return;
+        for held in held.chunks(TOLD_MAX) {
+            let told = self.clock.now();
+            if self.tell(held).await {
+                self.hold.prolonged(told, held.iter().map(|(id, version, _)| (id, *version)));
+            }
         }
-        let told = self.clock.now();
-        let progress = |handle: &Subject| Outgoing {
-            subject: handle.to_string(),
-            headers: None,
-            payload: PROGRESS.to_vec(),
-        };
-        let calls = held.iter().map(|(.., handle)| progress(handle)).collect();
-        let answers = self.store.connection.call_all("lease", calls).await;
-        let heard = held.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
-        self.hold.prolonged(told, heard.map(|((id, version, _), _)| (id, *version)));
+    }
+
+    /// Whether the server has heard it: it takes what one connection says in its order, so that an
+    /// answer to the last stands for all.
+    async fn tell(&self, held: &[(OrderId, u64, Subject)]) -> bool {
+        let Some(((.., last), others)) = held.split_last() else { return true };
+        let generation = self.store.connection.generation();
+        for (.., handle) in others {
+            self.settle(Some(handle.clone()), PROGRESS).await;
+        }
+        let (subject, payload) = (last.to_string(), PROGRESS.to_vec());
+        let last = Outgoing { subject, headers: None, payload };
+        let answer = self.store.connection.call("lease", last).await;
+        answer.is_ok() && generation == self.store.connection.generation()
     }
 
     async fn mend(&self) {

@@ -62,7 +62,7 @@ impl NatsQueue {
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
         let names = Names::new(prefix, parsed.via.unwrap_or(Via::Schedule));
         let store = Arc::new(Store { connection, names, replicas: parsed.replicas });
-        store.mend().await?;
+        store.open().await?;
         let clock = Arc::clone(&options.clock);
         let hold = Arc::new(Hold::new(Arc::clone(&clock), options.seed, KEEP));
         tokio::spawn(Feed::new(&store, &hold).run());

@@ -2,6 +2,7 @@
 //! says which one he takes for that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
@@ -22,6 +23,10 @@ use crate::nats::error::{
 const ROUNDS_MAX: usize = 8;
 /// The most messages in one go: what waits for an answer has a bound.
 const BATCH_MAX: usize = 1024;
+
+/// How often to look whether there is a stream again, or a leader of it, and the pause between.
+const MENDS_MAX: usize = 4;
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// The timers in their stream.
 #[derive(Debug)]
@@ -80,6 +85,20 @@ impl Last {
 impl Store {
     fn now(&self) -> Timestamp {
         self.connection.clock().now()
+    }
+
+    /// Makes the stream and its consumer; a cluster may need a moment to find a leader of each.
+    pub(super) async fn open(&self) -> Result<()> {
+        let mut made = self.mend().await;
+        for _ in 0..MENDS_MAX {
+            match &made {
+                Err(error) if is_outage(error) => {}
+                _ => break,
+            }
+            self.connection.clock().sleep_until(self.now() + PAUSE).await;
+            made = self.mend().await;
+        }
+        made
     }
 
     /// Makes the stream and its consumer again, should they be gone.
@@ -158,7 +177,11 @@ impl Store {
         let is_gone = |answer: &Answered<_>| {
             answer.as_ref().is_err_and(|failure: &Failure| failure.is_nobody_there())
         };
-        if answers.iter().any(is_gone) && self.mend().await.is_ok() {
+        for _ in 0..MENDS_MAX {
+            if !answers.iter().any(is_gone) || self.mend().await.is_err() {
+                break;
+            }
+            self.connection.clock().sleep_until(self.now() + PAUSE).await;
             answers = self.try_put(op, puts).await;
         }
         answers
@@ -238,6 +261,10 @@ fn last(message: RawMessage) -> Last {
     let (seq, is_due) = (message.sequence, Names::is_due(&message.subject));
     let body = StreamMessage::try_from(message).ok();
     Last { seq, is_due, body: body.and_then(|message| Body::read(&message.payload)) }
+}
+
+const fn is_outage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut)
 }
 
 fn is_conflict(failure: &Failure) -> bool {

@@ -81,7 +81,7 @@ impl Body {
     }
 
     pub(super) fn visible_at(self) -> Timestamp {
-        self.not_before.map_or(self.due(), |at| Timestamp::from_millis(at).max(self.due()))
+        Timestamp::from_millis(self.not_before.unwrap_or(self.due)).max(self.due())
     }
 
     fn payload(self) -> Vec<u8> {
@@ -108,9 +108,13 @@ impl Names {
         format!("{}.*.due", self.base)
     }
 
-    /// Every message of one timer: the last of them is the timer as it stands.
+    /// Every message of one timer: the last of them is the timer as it stands. Older servers are
+    /// slow at wildcards.
     pub(super) fn both(&self, id: &OrderId) -> String {
-        format!("{}.{}.*", self.base, token(id.as_str()))
+        match self.via {
+            Via::Schedule => format!("{}.{}.*", self.base, token(id.as_str())),
+            Via::Redelivery => self.due(id),
+        }
     }
 
     fn due(&self, id: &OrderId) -> String {

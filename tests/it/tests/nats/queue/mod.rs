@@ -1,5 +1,7 @@
 //! The queue: the suite on schedules and on redelivery, and what servers do to it.
 
+mod faults;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +12,7 @@ use expirer_core::{DelayQueue, Result};
 
 use crate::cluster::ClusterPlace;
 use crate::place::Place;
-use crate::programs;
-use crate::servers::nats::packaged;
+use crate::servers::nats::{newest, packaged};
 use crate::servers::real::options;
 
 /// A place, and how the queue in it puts off.
@@ -53,16 +54,15 @@ fn three(program: &Path, via: &str) -> Via<ClusterPlace> {
 }
 
 pub(crate) fn tests(mut suite: Suite) -> Suite {
-    for (name, program) in programs() {
-        for via in ["schedule", "redelivery"] {
-            if via == "schedule" && program == packaged() {
-                continue;
-            }
-            let (alone, cluster) = (program.clone(), program.clone());
-            suite = suite
-                .queue(&format!("{name}-{via}"), move || one(&alone, via))
-                .queue(&format!("{name}-{via}-cluster"), move || three(&cluster, via));
-        }
+    let old = packaged();
+    suite = suite.queue("nats-packaged-redelivery", move || one(&old, "redelivery"));
+    if let Some(program) = newest() {
+        let [by_schedule, again, cluster] = [program.clone(), program.clone(), program];
+        suite = suite
+            .queue("nats-schedule", move || one(&by_schedule, "schedule"))
+            .queue("nats-redelivery", move || one(&again, "redelivery"))
+            .queue("nats-schedule-cluster", move || three(&cluster, "schedule"));
+        suite = faults::on_schedules(suite);
     }
-    suite
+    faults::on_both(suite)
 }
