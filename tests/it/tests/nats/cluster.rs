@@ -80,7 +80,9 @@ impl Server for ClusterPlace {
     }
 
     async fn cut(&self) {
-        self.set(Mode::Cut);
+        for proxy in &self.proxies {
+            proxy.cut().await;
+        }
     }
 
     async fn mend(&self) {

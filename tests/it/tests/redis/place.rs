@@ -99,7 +99,7 @@ impl Server for Place {
     }
 
     async fn cut(&self) {
-        self.proxy.set(Mode::Cut);
+        self.proxy.cut().await;
     }
 
     async fn mend(&self) {

@@ -55,6 +55,17 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Ends every connection; returns once they are over, so that nothing passes any more.
+    pub(crate) async fn cut(&self) {
+        self.set(Mode::Cut);
+        // Who accepts has one, and each connection.
+        while self.mode.receiver_count() > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();

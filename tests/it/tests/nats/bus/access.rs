@@ -145,7 +145,7 @@ pub(super) fn an_account_without_room_refuses_and_takes_more_once_there_is_some(
         let large = Message::new(SUBJECT, vec![b'x'; 500_000]);
         let mut stored = 0;
         let error = loop {
-            match bus.publish(&[large.clone()]).await {
+            match bus.publish(std::slice::from_ref(&large)).await {
                 Ok(()) => stored += 1,
                 Err(error) => break error,
             }
