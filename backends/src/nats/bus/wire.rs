@@ -58,7 +58,7 @@ pub(super) fn write(op: &'static str, subject: String, message: &Message) -> Res
         headers.insert(NATS_MESSAGE_ID, value(op, "its id", id.as_str())?);
     }
     for (name, text) in message.headers.iter() {
-        let is_ours = !is_of_the_server(name);
+        let is_ours = !is_of_the_server(name) && !name.is_empty();
         let parsed = HeaderName::from_str(name).ok().filter(|_| is_ours);
         let parsed = parsed.ok_or_else(|| invalid(op, &format!("a header named {name:?}")))?;
         headers.append(parsed, value(op, name, text)?);
