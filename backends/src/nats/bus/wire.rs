@@ -67,20 +67,22 @@ pub(super) fn write(op: &'static str, subject: String, message: &Message) -> Res
     Ok(Outgoing { subject, headers, payload: message.payload.to_vec() })
 }
 
-/// Reads a message that was stored.
+/// Reads a message that was stored. Its headers are sorted: the client has them in no order.
 pub(super) fn read(subject: &Subject, origin: &Origin, raw: &Raw) -> Message {
-    let mut message = Message::new(subject.clone(), &*raw.payload);
-    let mut id = None;
+    let (mut id, mut headers) = (None, Vec::new());
     for (name, values) in raw.headers.iter().flat_map(HeaderMap::iter) {
         let (name, Some(value)) = (name.as_ref() as &str, values.last()) else { continue };
         if name.eq_ignore_ascii_case("Nats-Msg-Id") {
             id = Some(MessageId::new(value.as_str()));
         } else if !is_of_the_server(name) {
-            message.headers.insert(name, value.as_str());
+            headers.push((name, value.as_str()));
         }
     }
+    headers.sort_unstable();
     let unnamed = || MessageId::new(format!("{subject}@{}-{}", origin.sequence, origin.nanos));
-    message.with_id(id.unwrap_or_else(unnamed))
+    let message = Message::new(subject.clone(), &*raw.payload);
+    let message = message.with_id(id.unwrap_or_else(unnamed));
+    Message { headers: headers.into_iter().collect(), ..message }
 }
 
 fn is_of_the_server(name: &str) -> bool {
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let message = Message::new(SUBJECT, *b"\xff").with_id(MessageId::new("a:b.*> ü"));
-        let message = message.with_header("traceparent", "00-ü").with_header("X", "");
+        let message = message.with_header("X", "").with_header("traceparent", "00-ü");
         assert_eq!(read(&SUBJECT, &ORIGIN, &raw(written(&message).unwrap())), message);
         let plain = read(&SUBJECT, &ORIGIN, &raw(written(&Message::new(SUBJECT, [])).unwrap()));
         assert_eq!(plain.id, Some(MessageId::new("order:created@7-1999999")));
