@@ -5,6 +5,7 @@
 //! what nobody fetches in good time; a tail keeps it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +14,6 @@ use event_listener::Event;
 use expirer_core::{Result, Timestamp};
 use futures_lite::{StreamExt, future};
 use serde_json::json;
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use crate::nats::connection::{Connection, RESPONSE_MAX};
 
@@ -56,11 +55,10 @@ pub(super) enum Next {
     Broken(usize),
 }
 
-/// Pulls from some consumers.
+/// Pulls from some consumers. Dropped, it gives back what came in.
 #[derive(Debug)]
 pub(super) struct Pump {
     inner: Arc<Inner>,
-    reader: AbortHandle,
 }
 
 #[derive(Debug)]
@@ -71,6 +69,8 @@ struct Inner {
     fresh: Option<Duration>,
     state: Mutex<State>,
     changed: Event,
+    is_over: AtomicBool,
+    over: Event,
 }
 
 #[derive(Debug)]
@@ -144,9 +144,10 @@ impl Pump {
         let lines = targets.into_iter().map(line).collect();
         let state = Mutex::new(State { lines, ready: VecDeque::new(), number: 0 });
         let connection = Arc::clone(connection);
-        let inner = Arc::new(Inner { connection, inbox, fresh, state, changed: Event::new() });
-        let reader = tokio::spawn(Arc::clone(&inner).read(subscriber)).abort_handle();
-        Ok(Self { inner, reader })
+        let (changed, is_over, over) = (Event::new(), AtomicBool::new(false), Event::new());
+        let inner = Arc::new(Inner { connection, inbox, fresh, state, changed, is_over, over });
+        tokio::spawn(Arc::clone(&inner).read(subscriber));
+        Ok(Self { inner })
     }
 
     /// Waits for messages. Cancel safe.
@@ -188,14 +189,8 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        self.reader.abort();
-        let left: Vec<Came> = self.inner.lock().ready.drain(..).collect();
-        if let (Ok(runtime), Some(_), false) =
-            (Handle::try_current(), self.inner.fresh, left.is_empty())
-        {
-            let inner = Arc::clone(&self.inner);
-            runtime.spawn(async move { inner.give_back(left).await });
-        }
+        self.inner.is_over.store(true, Ordering::SeqCst);
+        self.inner.over.notify(usize::MAX);
     }
 }
 
@@ -271,21 +266,42 @@ impl Inner {
         }
     }
 
+    /// Reads until the pump or the client has ended.
     async fn read(self: Arc<Self>, mut subscriber: Subscriber) {
         loop {
+            let over = self.over.listen();
+            if self.is_over.load(Ordering::SeqCst) {
+                return self.end(subscriber).await;
+            }
             let stale_at = self.stale_at();
-            let next = future::or(async { Some(subscriber.next().await) }, async {
+            let wake = future::or(over, async {
                 match stale_at {
                     Some(at) => self.connection.clock().sleep_until(at).await,
                     None => future::pending().await,
                 }
-                None
             });
-            match next.await {
+            let next = async { Some(subscriber.next().await) };
+            match future::or(next, async {
+                wake.await;
+                None
+            })
+            .await
+            {
                 Some(Some(message)) => self.take_in(message),
                 Some(None) => return,
                 None => self.give_back(self.stale()).await,
             }
+        }
+    }
+
+    /// Gives back all that came in, also what was not read yet.
+    async fn end(&self, mut subscriber: Subscriber) {
+        while let Some(Some(message)) = future::poll_once(subscriber.next()).await {
+            self.take_in(message);
+        }
+        let left: Vec<Came> = self.lock().ready.drain(..).collect();
+        if self.fresh.is_some() {
+            self.give_back(left).await;
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use expirer_core::{ReceiveOptions, Release};
 use futures_lite::future::poll_once;
 
-use super::{LIMIT, ack, join, open, publish, receive};
+use super::{LIMIT, SUBJECT, ack, group, join, open, publish, receive};
 use crate::place::Place;
 
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -52,8 +52,10 @@ pub(super) fn what_a_member_had_not_handed_over_outlives_it(program: &Path) {
         publish(&bus, 3).await;
         let options = ReceiveOptions::new(5).with_wait(LIMIT);
         drop(poll_once(ends.receive(options)).await);
-        // Long enough for the messages to come in, and too short for them to be given back.
-        place.pause(Duration::from_millis(200)).await;
+        // What is said later on the same connection comes later.
+        while bus.progress(&group(), &SUBJECT).await.expect("it tells").unacked < 3 {
+            place.pause(Duration::from_millis(5)).await;
+        }
         drop(ends);
         ack(&*heir, &receive(&*heir, 3).await).await;
     });
