@@ -39,8 +39,8 @@ use super::inspect::inspect;
 use super::url::{Options, Part};
 use crate::connect::{ConnectOptions, Opened};
 
-/// How soon a message is sent again that is on its way already.
-const MOMENT: Duration = Duration::from_millis(20);
+/// How soon a message is sent again that a stream could not take just then.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// An event bus on NATS.
 #[derive(Debug)]
@@ -155,25 +155,19 @@ impl Shared {
         self.floors.raise(&seat.consumer, floor);
     }
 
-    /// Stores messages; one answer for each. A stream that is gone is made again, and one that has
-    /// the same message on its way already is asked again in a moment.
+    /// Stores messages; one answer for each. A stream that is gone is made again.
     async fn store(&self, op: &'static str, messages: &[Message]) -> Vec<Result<()>> {
         if let Err(error) = self.settle(op, messages.iter().map(|m| &m.subject)).await {
             return messages.iter().map(|_| Err(error.clone())).collect();
         }
-        let (end, mut is_first) = (self.clock().now() + RESPONSE_MAX, true);
+        let end = self.clock().now() + RESPONSE_MAX;
         let mut open: Vec<usize> = (0..messages.len()).collect();
         let mut stored = self.try_store(op, messages, &open).await;
         loop {
-            open.retain(|at| {
-                let failure = stored[*at].as_ref().err();
-                let is_homeless = is_first && failure.is_some_and(Failure::is_nobody_there);
-                is_homeless || failure.is_some_and(|failure| failure.is(IN_PROCESS))
-            });
+            open.retain(|at| stored[*at].as_ref().is_err_and(passes_in_a_moment));
             if open.is_empty() || self.clock().now() >= end {
                 return stored.into_iter().map(|answer| Ok(answer.map(drop)?)).collect();
             }
-            is_first = false;
             self.clock().sleep_until(self.clock().now() + MOMENT).await;
             let subjects = open.iter().map(|at| &messages[*at].subject);
             let again = match self.settle(op, subjects).await {
@@ -223,6 +217,12 @@ impl Shared {
         }
         stored
     }
+}
+
+/// A stream of a cluster that was made or has changed its leader is not known everywhere at once,
+/// and the same message may be on its way already.
+fn passes_in_a_moment(failure: &Failure) -> bool {
+    failure.is_nobody_there() || failure.is(IN_PROCESS)
 }
 
 #[async_trait]
