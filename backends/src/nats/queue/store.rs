@@ -209,7 +209,7 @@ impl Store {
         ids: impl Iterator<Item = &'a OrderId>,
     ) -> Vec<Answered<Option<Last>>> {
         let call = format!("STREAM.MSG.GET.{}", self.names.stream);
-        let calls = ids.map(|id| (call.clone(), json!({ "last_by_subj": self.names.both(id) })));
+        let calls = ids.map(|id| (call.clone(), json!({ "last_by_subj": self.names.last(id) })));
         let answers = self.connection.api_all::<Found>(op, calls).await;
         answers
             .into_iter()

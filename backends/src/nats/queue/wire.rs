@@ -108,11 +108,16 @@ impl Names {
         format!("{}.*.due", self.base)
     }
 
-    /// Every message of one timer: the last of them is the timer as it stands. Older servers are
-    /// slow at wildcards.
+    /// Every message of one timer: the last of them is the timer as it stands. To remove them,
+    /// too: purged by the very subject, NATS 2.9 lets its consumer skip all others.
     pub(super) fn both(&self, id: &OrderId) -> String {
+        format!("{}.{}.*", self.base, token(id.as_str()))
+    }
+
+    /// Where the last message of a timer is looked for: older servers are slow at wildcards.
+    pub(super) fn last(&self, id: &OrderId) -> String {
         match self.via {
-            Via::Schedule => format!("{}.{}.*", self.base, token(id.as_str())),
+            Via::Schedule => self.both(id),
             Via::Redelivery => self.due(id),
         }
     }

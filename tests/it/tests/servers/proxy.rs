@@ -94,9 +94,10 @@ async fn pass(
         from.set_nodelay(true)?;
         to.set_nodelay(true)?;
         let copied =
-            async { tokio::io::copy_bidirectional(&mut from, &mut to).await.map(|_| true) };
-        let changed = async { Ok(modes.changed().await.is_err()) };
-        if futures_lite::future::or(copied, changed).await? {
+            async { tokio::io::copy_bidirectional(&mut from, &mut to).await.map(|_| false) };
+        let changed = async { Ok(modes.changed().await.is_ok()) };
+        // The change first: nothing may slip through once it was cut.
+        if !futures_lite::future::or(changed, copied).await? {
             return Ok(());
         }
         stall(&mut modes).await;
