@@ -6,6 +6,7 @@ mod cluster;
 mod faults;
 mod loops;
 mod place;
+mod private;
 mod repo;
 #[path = "../servers/mod.rs"]
 mod servers;
@@ -87,6 +88,7 @@ fn faults(suite: Suite) -> Suite {
         bus::who_waits_costs_a_few_commands_a_second,
         bus::a_cluster_goes_on_without_the_master_of_a_stream,
         cluster::a_master_that_is_killed_is_replaced,
+        private::a_connection_moves_to_another_server,
         loops::unpaid_orders_are_cancelled_once_and_paid_ones_complete,
         loops::a_server_killed_in_mid_load_loses_nothing,
         loops::what_queue_and_bus_lose_is_healed_from_the_repository,
