@@ -12,6 +12,7 @@ mod redis;
 #[path = "../../../tests/it/tests/servers"]
 mod servers {
     pub(crate) mod certificates;
+    pub(crate) mod ports;
     pub(crate) mod process;
     pub(crate) mod redis;
 }

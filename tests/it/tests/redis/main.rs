@@ -25,7 +25,11 @@ const THREADS: usize = 8;
 
 fn main() -> ExitCode {
     let clusters = Clusters::default();
-    let cluster = move || ClusterPlace::new(&clusters);
+    let cluster = move || {
+        let place = ClusterPlace::new(&clusters);
+        place.cluster().hold_steady();
+        place
+    };
     let suite = Suite::default()
         .queue("redis", Place::plain)
         .queue("redis-tls", Place::secured)

@@ -40,6 +40,14 @@ impl Certificates {
         format!("ca={}&cert={}&key={}", self.ca.display(), cert.display(), key.display())
     }
 
+    /// What `redis-cli` takes.
+    pub(crate) fn cli_args(&self) -> [String; 7] {
+        let text = |path: &Path| path.display().to_string();
+        let (cert, key) = &self.client;
+        let [tls, ca, client, secret] = ["--tls", "--cacert", "--cert", "--key"].map(str::to_owned);
+        [tls, ca, text(&self.ca), client, text(cert), secret, text(key)]
+    }
+
     /// What `redis-server` takes.
     pub(crate) fn server_args(&self) -> [String; 6] {
         let text = |path: &Path| path.display().to_string();
