@@ -8,6 +8,7 @@ mod loops;
 mod place;
 mod private;
 mod repo;
+mod secured_cluster;
 #[path = "../servers/mod.rs"]
 mod servers;
 
@@ -24,6 +25,9 @@ use servers::redis::{RedisServer, valkey};
 const THREADS: usize = 8;
 
 fn main() -> ExitCode {
+    if private::holds_a_server() {
+        return ExitCode::SUCCESS;
+    }
     let clusters = Clusters::default();
     let cluster = move || {
         let place = ClusterPlace::new(&clusters);
@@ -93,6 +97,9 @@ fn faults(suite: Suite) -> Suite {
         bus::a_cluster_goes_on_without_the_master_of_a_stream,
         cluster::a_master_that_is_killed_is_replaced,
         private::a_connection_moves_to_another_server,
+        private::a_server_whose_port_another_one_has_is_not_ready,
+        private::servers_end_with_the_process_that_started_them,
+        secured_cluster::queue_bus_and_repository_work_over_tls,
         loops::unpaid_orders_are_cancelled_once_and_paid_ones_complete,
         loops::a_server_killed_in_mid_load_loses_nothing,
         loops::what_queue_and_bus_lose_is_healed_from_the_repository,
