@@ -65,7 +65,7 @@ impl Replica {
         let mut limits = if is_patient { patient() } else { brisk() };
         limits.seed = options.seed;
         let env = Env::new(options.clock, Arc::<Faults>::clone(&faults));
-        let env = env.with_limits(limits);
+        let env = env.with_limits(limits).expect("they hold");
         let (stop, loops) = (watch::channel(false).0, JoinSet::new());
         let mut replica = Self { bus, queue, repo, env, faults, stop, loops };
         replica.spawn();
