@@ -5,6 +5,7 @@ use expirer_core::{Error, ErrorKind, OrderId, Result};
 use super::BACKEND;
 use super::connection::Connection;
 use super::script::Script;
+use super::url::SHARDS_MAX;
 
 /// What this version reads and writes.
 const FORMAT: &str = "1";
@@ -13,6 +14,14 @@ const SHARDS_OF_NODE: u16 = 1;
 const SHARDS_OF_CLUSTER: u16 = 8;
 
 static LAYOUT: Script = Script::new("layout", include_str!("scripts/layout.lua"));
+
+/// What was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) shards: u16,
+    /// The server's time in microseconds: no two readers get the same.
+    pub(crate) read_us: u64,
+}
 
 /// What is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,40 +52,63 @@ impl Kind {
     }
 }
 
-/// The number of shards: as recorded, else `asked`, else the default, which is recorded then.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] if `asked` is not what was recorded, [`ErrorKind::Unsupported`] for
-/// another format, [`ErrorKind::Corrupt`] for what cannot be read.
+/// The number of shards; see [`read`].
 pub(crate) async fn shards(
     connection: &Connection,
     kind: Kind,
     prefix: &str,
     asked: Option<u16>,
 ) -> Result<usize> {
+    Ok(usize::from(read(connection, kind, prefix, asked).await?.shards))
+}
+
+/// The layout as recorded, else with `asked` shards or the default, which is recorded then.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if `asked` is not what was recorded, and as for [`record`].
+pub(crate) async fn read(
+    connection: &Connection,
+    kind: Kind,
+    prefix: &str,
+    asked: Option<u16>,
+) -> Result<Layout> {
     let usual = if connection.is_cluster() { SHARDS_OF_CLUSTER } else { SHARDS_OF_NODE };
+    let layout = record(connection, kind, prefix, asked.unwrap_or(usual)).await?;
+    if let Some(asked) = asked.filter(|asked| *asked != layout.shards) {
+        let text = format!(
+            "the {} has {} shards, the URL says {asked}: leave shards out, or begin anew under \
+             another ?prefix=",
+            kind.name(),
+            layout.shards
+        );
+        return Err(Error::new(ErrorKind::Invalid, BACKEND, "open", text));
+    }
+    Ok(layout)
+}
+
+/// Records this number of shards where none is recorded; the layout as recorded.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for another format, [`ErrorKind::Corrupt`] for what cannot be read.
+pub(crate) async fn record(
+    connection: &Connection,
+    kind: Kind,
+    prefix: &str,
+    shards: u16,
+) -> Result<Layout> {
     let key = format!("{{{prefix}:{}}}:layout", kind.letter());
-    let call = LAYOUT.on(&[&key]).arg(FORMAT).arg(asked.unwrap_or(usual));
-    let (format, recorded): (String, String) = connection.call("open", call).await?;
+    let call = LAYOUT.on(&[&key]).arg(FORMAT).arg(shards);
+    let (format, recorded, seconds, micros): (String, String, u64, u64) =
+        connection.call("open", call).await?;
     if format != FORMAT {
         let text = format!("{key}: format {format:?} is unknown: use the version that wrote it");
         return Err(Error::new(ErrorKind::Unsupported, BACKEND, "open", text));
     }
-    let Some(shards) = recorded.parse::<u16>().ok().filter(|shards| *shards > 0) else {
-        let text = format!("{key}: {recorded:?} is no number of shards");
+    let Some(shards) = recorded.parse().ok().filter(|n| (1..=SHARDS_MAX).contains(n)) else {
+        let text = format!("{key}: {recorded:?} is no number of shards from 1 to {SHARDS_MAX}");
         return Err(Error::new(ErrorKind::Corrupt, BACKEND, "open", text));
     };
-    match asked {
-        Some(asked) if asked != shards => {
-            let text = format!(
-                "the {} has {shards} shards, the URL says {asked}: leave shards out, or begin \
-                 anew under another ?prefix=",
-                kind.name()
-            );
-            Err(Error::new(ErrorKind::Invalid, BACKEND, "open", text))
-        }
-        _ => Ok(usize::from(shards)),
-    }
+    Ok(Layout { shards, read_us: seconds.wrapping_mul(1_000_000).wrapping_add(micros) })
 }
 
 /// Which of `shards` an id belongs to: FNV-1a, which every language has, since this must never

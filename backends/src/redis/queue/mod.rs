@@ -9,7 +9,8 @@ mod receipts;
 mod shard;
 mod wakes;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use expirer_core::{
     Clock, DelayQueue, Lease, LeaseOptions, OrderId, QueueCapabilities, QueueStats, Receipt,
     Release, Result, Timer, Timestamp,
 };
-use foldhash::fast::FixedState;
+use foldhash::quality::FixedState;
 use futures_lite::future;
 use hashbrown::HashSet;
 use redis::Value;
@@ -27,18 +28,20 @@ use redis::Value;
 use self::claim::Claimed;
 use self::receipts::{Held, Receipts};
 use self::shard::{CLAIM_MAX, ITEMS_MAX, Shard, channel};
-use self::wakes::{POLL, Wakes};
+use self::wakes::Wakes;
 use super::connection::Connection;
 use super::error::unreadable;
 use super::inspect::inspect;
 use super::layout::{self, Kind, shard_of};
 use super::script::Call;
-use super::url::{Options, Part};
+use super::url::{Options, Part, SHARDS_MAX};
 use super::{BACKEND, PREFIX};
 use crate::connect::{ConnectOptions, Opened};
 
 /// How late a timer may become visible to a waiter while messages reach it.
 const PRECISION: Duration = Duration::from_millis(50);
+/// How often the layout is looked at: it goes with `FLUSHALL`.
+const LAYOUT_MS: i64 = 10_000;
 /// The shortest pause between two looks of one waiter.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
@@ -46,11 +49,16 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct RedisQueue {
     connection: Arc<Connection>,
+    prefix: String,
+    /// As many as there may be; the first `count` are in use.
     shards: Vec<Shard>,
+    count: AtomicU16,
+    /// When to look at the layout again, in milliseconds.
+    layout_at: AtomicI64,
     channel: String,
     clock: Arc<dyn Clock>,
     durable: bool,
-    /// Never the same twice, in any process: the seed is another one in each.
+    /// Never the same twice, on any handle: see [`first_token`].
     tokens: AtomicU64,
     receipts: Mutex<Receipts>,
     wakes: Arc<Wakes>,
@@ -78,19 +86,40 @@ impl RedisQueue {
         let connection = Arc::new(Connection::open(&parsed).await?);
         let inspection = inspect(&connection).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
-        let shards = layout::shards(&connection, Kind::Queue, prefix, parsed.shards).await?;
+        let layout = layout::read(&connection, Kind::Queue, prefix, parsed.shards).await?;
         let queue = Self {
             connection,
-            shards: (0..shards).map(|number| Shard::new(prefix, number)).collect(),
+            prefix: prefix.to_owned(),
+            shards: (0..usize::from(SHARDS_MAX)).map(|n| Shard::new(prefix, n)).collect(),
+            count: AtomicU16::new(layout.shards),
+            layout_at: AtomicI64::new(options.clock.now().as_millis() + LAYOUT_MS),
             channel: channel(prefix),
             clock: Arc::clone(&options.clock),
             durable: inspection.durable,
-            tokens: AtomicU64::new(options.seed),
+            tokens: AtomicU64::new(first_token(options.seed, layout.read_us)),
             receipts: Mutex::default(),
             wakes: Arc::default(),
             turn: AtomicUsize::new(0),
         };
         Ok(Opened { backend: queue, warnings: inspection.warnings })
+    }
+
+    fn shards(&self) -> &[Shard] {
+        &self.shards[..usize::from(self.count.load(Ordering::Relaxed))]
+    }
+
+    /// Records the layout again where it is gone. Where another handle was faster, its layout holds
+    /// for this one, too: else one would look where the other does not store.
+    async fn keep_layout(&self) -> Result<()> {
+        let (now, at) = (self.clock.now().as_millis(), self.layout_at.load(Ordering::Relaxed));
+        let (next, order) = (now + LAYOUT_MS, Ordering::Relaxed);
+        if now < at || self.layout_at.compare_exchange(at, next, order, order).is_err() {
+            return Ok(());
+        }
+        let count = self.count.load(order);
+        let layout = layout::record(&self.connection, Kind::Queue, &self.prefix, count).await?;
+        self.count.store(layout.shards, order);
+        Ok(())
     }
 
     /// Runs calls of which nothing but an error matters.
@@ -105,9 +134,10 @@ impl RedisQueue {
         id: impl Fn(&T) -> &OrderId,
         call: impl Fn(&Shard, &[&'a T]) -> Call,
     ) -> Vec<Call> {
-        let mut parts: Vec<Vec<&T>> = self.shards.iter().map(|_| Vec::new()).collect();
-        items.for_each(|item| parts[shard_of(id(item), self.shards.len())].push(item));
-        let parts = self.shards.iter().zip(&parts);
+        let shards = self.shards();
+        let mut parts: Vec<Vec<&T>> = shards.iter().map(|_| Vec::new()).collect();
+        items.for_each(|item| parts[shard_of(id(item), shards.len())].push(item));
+        let parts = shards.iter().zip(&parts);
         parts
             .flat_map(|(shard, part)| part.chunks(ITEMS_MAX).map(|piece| call(shard, piece)))
             .collect()
@@ -116,7 +146,7 @@ impl RedisQueue {
     /// Looks at the shards, beginning with another one each time, and ends with the first round
     /// that gave something. A round has so many shards that each may give at least one.
     async fn look(&self, max: usize, duration: Duration) -> Result<Look> {
-        let count = self.shards.len();
+        let count = self.shards().len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let order: Vec<usize> = (0..count).map(|at| turn.wrapping_add(at) % count).collect();
         let mut all = Look::default();
@@ -135,7 +165,7 @@ impl RedisQueue {
 
     /// Claims from some shards, each up to `share`. One that fails hides nothing that others gave.
     async fn look_at(&self, round: &[usize], share: usize, duration: Duration) -> Result<Look> {
-        let tell = duration < POLL;
+        let tell = duration < wakes::poll(self.shards().len());
         let tokens: Vec<u64> =
             round.iter().map(|_| self.tokens.fetch_add(1, Ordering::Relaxed)).collect();
         let claim = |(shard, token): (&usize, &u64)| {
@@ -182,8 +212,9 @@ impl RedisQueue {
 
     /// Waits until it is worth looking again, but not beyond `deadline`.
     async fn wait(&self, ear: &wakes::Ear<'_>, look: &Look, asked: Timestamp, deadline: Timestamp) {
-        let next = look.next.map_or(POLL, |next| next.max(PAUSE_MIN));
-        let mut until = (asked + next.min(self.wakes.poll())).min(deadline);
+        let poll = self.wakes.poll(self.shards().len());
+        let next = look.next.map_or(poll, |next| next.clamp(PAUSE_MIN, poll));
+        let mut until = (asked + next).min(deadline);
         let mut known = Timestamp::from_millis(until.as_millis() - look.ahead_ms);
         loop {
             let time = async {
@@ -228,6 +259,7 @@ impl RedisQueue {
 #[async_trait]
 impl DelayQueue for RedisQueue {
     async fn schedule(&self, timers: &[Timer]) -> Result<()> {
+        self.keep_layout().await?;
         let calls = self.spread(
             last_of_each(timers),
             |timer| &timer.id,
@@ -251,6 +283,7 @@ impl DelayQueue for RedisQueue {
         let ear = self.wakes.ear();
         loop {
             ear.clear();
+            self.keep_layout().await?;
             let asked = self.clock.now();
             let look = self.look(max, duration).await?;
             if !look.leases.is_empty() || self.clock.now() >= deadline {
@@ -280,7 +313,7 @@ impl DelayQueue for RedisQueue {
     }
 
     async fn stats(&self) -> Result<QueueStats> {
-        let calls = self.shards.iter().map(Shard::stats).collect();
+        let calls = self.shards().iter().map(Shard::stats).collect();
         let mut stats = QueueStats::default();
         for answer in self.connection.run("stats", calls).await {
             let (pending, leased, next): (u64, u64, String) =
@@ -301,6 +334,13 @@ impl DelayQueue for RedisQueue {
         capabilities.precision = PRECISION;
         capabilities
     }
+}
+
+/// Where a handle begins to count its leases: far from every other one. A seed alone is no more
+/// than its owner makes of it, and two handles of one process may share it; the server tells none
+/// of them the same time.
+fn first_token(seed: u64, read_us: u64) -> u64 {
+    FixedState::with_seed(seed).hash_one(read_us)
 }
 
 /// The last entry for each id, so that the order in which calls arrive does not matter.

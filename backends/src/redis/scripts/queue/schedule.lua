@@ -3,7 +3,7 @@
 --
 -- KEYS     1 due     sorted set: id by the time from which it is visible
 --          2 leased  sorted set: id by the end of its lease
---          3 held    hash: id to "token due attempts", for what is or was leased
+--          3 held    hash: id to "token due attempts duration", for what is or was leased
 -- ARGV     1 channel  then due, id for each timer, no id twice
 -- Returns  nothing
 -- Bounds   at most 256 timers: O(256 log n)
