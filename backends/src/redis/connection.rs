@@ -168,10 +168,8 @@ impl Connection {
 
     /// What an error of the client means to a caller.
     pub(crate) fn classify(&self, op: &'static str, error: &RedisError) -> Error {
-        let is_redirect = matches!(
-            error.kind(),
-            Kind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask)
-        );
+        let is_redirect =
+            matches!(error.kind(), Kind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
         if is_redirect && !self.is_cluster() {
             let text = format!(
                 "{}: this is a node of a cluster, and the key is on another one: write \

@@ -149,8 +149,7 @@ impl Facts {
 /// Its warnings do not name the node.
 fn judge(facts: &Facts, node: &str, by_cluster: bool) -> Result<Inspection> {
     if let Some(version) = facts.version().filter(|version| *version < VERSION_MIN) {
-        let text =
-            format!("{node}: version {version} is too old: it takes {VERSION_MIN} or later");
+        let text = format!("{node}: version {version} is too old: it takes {VERSION_MIN} or later");
         return Err(Error::new(ErrorKind::Unsupported, BACKEND, "inspect", text));
     }
     let clustered = if by_cluster { None } else { clustered(facts) };
@@ -280,7 +279,8 @@ mod tests {
         let safe = facts("", ["yes", "always", "noeviction"]);
         let evicting = facts("", ["no", "always", "volatile-lru"]);
         let nodes = [("a:1", &weak), ("b:1", &safe), ("c:1", &evicting)];
-        let judged = nodes.map(|(node, facts)| (judge(facts, node, true).unwrap(), node.to_owned()));
+        let judged =
+            nodes.map(|(node, facts)| (judge(facts, node, true).unwrap(), node.to_owned()));
         let found = together(judged.into());
         assert!(!found.durable);
         assert_eq!(found.policy.as_deref(), Some("volatile-lru"));

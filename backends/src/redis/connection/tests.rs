@@ -137,3 +137,20 @@ async fn connecting_outlives_the_call_that_began_it() {
     let pong: String = connection.call("test", ping()).await.expect("the same connection");
     assert_eq!(pong, "PONG");
 }
+
+#[tokio::test]
+async fn a_connection_serves_until_another_has_its_place() {
+    let connection = served(|number, _| Some(format!("+{number}")));
+    let first = connection.lend("test").await.unwrap();
+    connection.renew(first.generation);
+    assert!(lock(&connection.slot).link.is_some(), "it still serves");
+    loop {
+        let answered: u64 = connection.call("test", ping()).await.expect("nobody waits");
+        if answered == 1 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    connection.renew(first.generation);
+    assert!(lock(&connection.slot).opening.is_none(), "that one is gone already");
+}

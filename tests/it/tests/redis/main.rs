@@ -4,6 +4,8 @@ mod bus;
 mod clocks;
 mod cluster;
 mod faults;
+mod idle;
+mod links;
 mod loops;
 mod place;
 mod private;
@@ -78,9 +80,19 @@ fn faults(suite: Suite) -> Suite {
         faults::settings_that_can_lose_orders_are_warned_of,
         faults::a_pending_timer_costs_its_entry_alone,
         faults::what_was_in_flight_leaves_nothing_behind,
-        faults::waiting_costs_a_few_commands_a_second_and_an_earlier_timer_is_in_time,
-        faults::a_wake_up_that_was_lost_with_its_connection_costs_a_moment,
+        faults::a_full_server_fires_what_it_has,
+        faults::two_handles_of_one_seed_tell_their_receipts_apart,
+        faults::the_layout_survives_a_flush,
+        idle::waiting_costs_a_few_commands_a_second_and_an_earlier_timer_is_in_time,
+        idle::a_waiter_hears_of_an_earlier_timer_and_sleeps_until_it_is_due,
+        idle::many_shards_cost_a_waiter_few_calls,
+        idle::a_wake_up_that_was_lost_with_its_connection_costs_a_moment,
+        links::a_demoted_server_is_left_for_who_has_its_name_now,
+        links::a_node_of_a_cluster_is_told_how_to_write_its_url,
+        links::every_master_is_looked_at,
+        links::a_master_that_hangs_is_left_for_its_successor,
         clocks::a_wrong_clock_puts_off_by_as_much_as_a_right_one,
+        clocks::a_lease_ends_although_the_servers_clock_was_set_back,
         clocks::what_is_given_back_after_the_servers_clock_was_set_back_waits_for_its_due_time,
         bus::a_message_of_redis_cli_wakes_and_is_taken,
         bus::a_stream_is_trimmed_behind_every_group,

@@ -68,6 +68,14 @@ impl Proxy {
         self.change(|route| std::mem::replace(&mut route.mode, mode) != mode);
     }
 
+    /// New connections go there; those of now stay, as where a name was given another address.
+    pub(crate) fn point_at(&self, target: u16) {
+        self.route.send_if_modified(|route| {
+            route.target = target;
+            false
+        });
+    }
+
     /// Passes connections on to another port; those of before end.
     pub(crate) fn retarget(&self, target: u16) {
         self.change(|route| std::mem::replace(&mut route.target, target) != target);
