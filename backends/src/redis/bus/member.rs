@@ -147,10 +147,10 @@ impl Member {
                 }
             }
         }
-        match failure {
-            Some(error) if look.is_empty() => Err(error),
-            _ => Ok(look),
+        if !look.is_empty() {
+            return Ok(look);
         }
+        failure.or_else(|| self.chores().unreported()).map_or(Ok(look), Err)
     }
 
     fn deliveries(&self, seat: usize, taken: Taken) -> Vec<Delivery> {
@@ -268,25 +268,11 @@ impl Member {
         result
     }
 
-    /// Adopts and trims, where it is time; what fails is tried the next time.
-    pub(super) async fn do_chores(&self) {
-        let due = self.chores().due(self.shared.clock.now(), self.ack_deadline, self.shared.retain);
-        for at in due.adopt {
-            let from = self.chores().adopt_from(at);
-            let call = self.seats[at].adopt(self.ack_deadline, &from);
-            if let Ok(next) = self.shared.connection.call("adopt", call).await {
-                self.chores().adopted(at, next);
-            }
-        }
-        for at in due.trim {
-            let call = self.seats[at].trim(self.shared.retain);
-            if let Ok(removed) = self.shared.connection.call("trim", call).await {
-                self.chores().trimmed(at, removed);
-            }
-        }
-    }
-
-    async fn run(&self, op: &'static str, calls: Vec<(&Seat, Call)>) -> Vec<Result<Value>> {
+    pub(super) async fn run(
+        &self,
+        op: &'static str,
+        calls: Vec<(&Seat, Call)>,
+    ) -> Vec<Result<Value>> {
         let (seats, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
         let answers = self.shared.connection.run(op, calls).await;
         let explain = |(seat, answer): (&Seat, Result<Value>)| {
@@ -299,7 +285,7 @@ impl Member {
         self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn chores(&self) -> MutexGuard<'_, Chores> {
+    pub(super) fn chores(&self) -> MutexGuard<'_, Chores> {
         self.chores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

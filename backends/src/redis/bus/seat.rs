@@ -15,6 +15,8 @@ pub(super) const TAKE_MAX: usize = 256;
 pub(super) const RECEIPTS_MAX: usize = 128;
 /// The most entries that one call trims.
 pub(super) const TRIM_MAX: u64 = 10_000;
+/// The most pending entries that one call looks at, to adopt them.
+const ADOPT_MAX: u64 = 1000;
 /// The most waiting messages that are counted where the server does not know.
 const COUNT_MAX: u64 = 1000;
 /// What the names of our members begin with.
@@ -68,16 +70,19 @@ pub(super) fn progress(stream: &str, group: &Group) -> Call {
     PROGRESS.on(&[stream]).arg(group.as_str()).arg(COUNT_MAX)
 }
 
-/// Says which key holds something else than we expect there.
+/// Says which key holds something else than we expect there, or where to see what was refused.
 pub(super) fn explained(op: &'static str, stream: &str, error: Error) -> Error {
-    if error.kind() != ErrorKind::Corrupt {
-        return error;
-    }
-    let text = format!(
-        "the key {stream} (or {stream}:GROUP:visible) holds something that is not ours: look with \
-         redis-cli TYPE, and rename or remove it; {error}"
-    );
-    Error::new(ErrorKind::Corrupt, BACKEND, op, text)
+    let text = match error.kind() {
+        ErrorKind::Corrupt => format!(
+            "the key {stream} (or {stream}:GROUP:visible) holds something that is not ours: look \
+             with redis-cli TYPE, and rename or remove it; {error}"
+        ),
+        ErrorKind::Denied => {
+            format!("{stream}: redis-cli ACL LOG says which command or key is refused; {error}")
+        }
+        _ => return error,
+    };
+    Error::new(error.kind(), BACKEND, op, text)
 }
 
 /// What a receipt stands for: an entry, and for the how manyeth time it was delivered.
@@ -135,7 +140,7 @@ impl Seat {
 
     /// `from` is what the call before returned.
     pub(super) fn adopt(&self, idle: Duration, from: &str) -> Call {
-        self.on(&ADOPT).arg(millis(idle)).arg(from)
+        self.on(&ADOPT).arg(millis(idle)).arg(from).arg(ADOPT_MAX)
     }
 
     pub(super) fn trim(&self, retain: Duration) -> Call {

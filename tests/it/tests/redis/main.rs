@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         .repo("redis", Place::plain)
         .repo("redis-tls", Place::secured)
         .repo("redis-cluster", cluster);
-    repo::tests(faults(on_valkey(suite))).with_threads(THREADS).run()
+    bus::tests(repo::tests(faults(on_valkey(suite)))).with_threads(THREADS).run()
 }
 
 /// The same on Valkey, where it is.
@@ -94,19 +94,6 @@ fn faults(suite: Suite) -> Suite {
         clocks::a_wrong_clock_puts_off_by_as_much_as_a_right_one,
         clocks::a_lease_ends_although_the_servers_clock_was_set_back,
         clocks::what_is_given_back_after_the_servers_clock_was_set_back_waits_for_its_due_time,
-        bus::a_message_of_redis_cli_wakes_and_is_taken,
-        bus::a_stream_is_trimmed_behind_every_group,
-        bus::a_stream_and_its_groups_that_are_gone_come_back,
-        bus::scripts_that_are_gone_come_back,
-        bus::a_value_of_another_type_is_named,
-        bus::a_full_server_refuses_and_takes_more_once_there_is_room,
-        bus::the_permissions_in_the_docs_are_enough,
-        bus::a_release_is_by_the_distance_to_the_callers_time,
-        bus::what_a_stranger_read_for_our_group_is_taken_over,
-        bus::no_entry_is_stored_before_the_watermark,
-        bus::what_a_dropped_call_took_is_given_back_at_once,
-        bus::who_waits_costs_a_few_commands_a_second,
-        bus::a_cluster_goes_on_without_the_master_of_a_stream,
         cluster::a_master_that_is_killed_is_replaced,
         private::a_connection_moves_to_another_server,
         private::a_server_whose_port_another_one_has_is_not_ready,

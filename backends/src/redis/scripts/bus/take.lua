@@ -1,6 +1,9 @@
 -- Delivers what is visible again, then what is new. A group that is gone (FLUSHALL, DEL) is made
 -- again, to see everything that the stream has.
 --
+-- A full server refuses what may take memory, but only as the first write of a script. So the first
+-- one here is DEL, XCLAIM or XREADGROUP, and whoever drains it is served.
+--
 -- KEYS     1 stream  2 visible: sorted set of what is delivered and not settled, entry id by the
 --          time from which it may come again: the end of its ack deadline, or its release
 -- ARGV     1 group  2 consumer  3 max, 1 to 256  4 ack deadline in milliseconds
@@ -18,14 +21,13 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ends = string.format('%.0f', now + 1 + tonumber(ARGV[4]))
 local again, new, scores = {}, {}, {}
 
-local known = redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, consumer)
-if type(known) == 'table' and known.err then
-  local is_gone = string.find(known.err, 'NOGROUP', 1, true)
-  if not is_gone and redis.call('EXISTS', stream) == 1 then
+local known = redis.pcall('XPENDING', stream, group, '-', '+', 1)
+if known.err then
+  if not string.find(known.err, 'NOGROUP', 1, true) then
     return known
   end
-  redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
   redis.call('DEL', visible)
+  redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
 end
 
 local function hold(id)
@@ -35,7 +37,11 @@ end
 local due = redis.call('ZRANGEBYSCORE', visible, '-inf', string.format('%.0f', now), 'LIMIT', 0, max)
 if #due > 0 then
   local is_there, gone = {}, {}
-  for _, entry in ipairs(redis.call('XCLAIM', stream, group, consumer, 0, unpack(due))) do
+  -- What was deleted with its consumer is pending no more, and nobody has settled it: hence FORCE.
+  due[#due + 1] = 'FORCE'
+  local claimed = redis.call('XCLAIM', stream, group, consumer, 0, unpack(due))
+  due[#due] = nil
+  for _, entry in ipairs(claimed) do
     if entry and entry[2] then
       local id = entry[1]
       local pending = redis.call('XPENDING', stream, group, id, id, 1)
@@ -44,7 +50,7 @@ if #due > 0 then
       hold(id)
     end
   end
-  -- Settled by somebody else, or deleted from the stream: nothing is left to deliver.
+  -- Deleted from the stream: nothing is left to deliver.
   for _, id in ipairs(due) do
     if not is_there[id] then
       gone[#gone + 1] = id

@@ -7,7 +7,7 @@
 
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err then
-  return 0
+  return string.find(groups.err, 'no such key', 1, true) and 0 or groups
 end
 local time = redis.call('TIME')
 local keep = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[2])
