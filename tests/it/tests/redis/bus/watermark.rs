@@ -70,7 +70,8 @@ pub(super) fn a_payment_in_time_counts_on_a_stream_that_is_ahead() {
         place.pause(SOON).await;
         place.server.cli(&["XADD", TOLD, "*", "data", r#"{"orderId":"o1"}"#]);
         let phase = async || {
-            let record = repo.load(&[id.clone()]).await.expect("it loads").swap_remove(0);
+            let record =
+                repo.load(std::slice::from_ref(&id)).await.expect("it loads").swap_remove(0);
             record.expect("it is there").state.order().expect("an order").phase.clone()
         };
         let canceller = Canceller::new(bus.clone(), repo.clone(), queue.clone(), env.clone());
