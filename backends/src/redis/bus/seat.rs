@@ -16,7 +16,7 @@ pub(super) const RECEIPTS_MAX: usize = 128;
 /// The most entries that one call trims.
 pub(super) const TRIM_MAX: u64 = 10_000;
 /// The most pending entries that one call looks at, to adopt them.
-const ADOPT_MAX: u64 = 1000;
+const ADOPT_MAX: u64 = 500;
 /// The most waiting messages that are counted where the server does not know.
 const COUNT_MAX: u64 = 1000;
 /// What the names of our members begin with.

@@ -4,7 +4,7 @@
 -- ARGV     1 group  2 idle time in milliseconds  3 where to begin: '-', or what was returned
 --          4 how many to look at
 -- Returns  where to go on; '-' at the end
--- Bounds   ARGV[4] entries, at most 1,000, are looked at, idle or not: O(1000 log n)
+-- Bounds   ARGV[4] entries, at most 500, are looked at, idle or not: O(500 log n)
 
 local max, idle = tonumber(ARGV[4]), tonumber(ARGV[2])
 -- Not by IDLE, which looks at all there are.

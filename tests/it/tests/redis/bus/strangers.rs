@@ -90,8 +90,7 @@ pub(super) fn a_stream_and_its_groups_that_are_gone_come_back() {
 
 pub(super) fn a_stream_that_nobody_of_ours_reads_is_trimmed_by_hand() {
     /// As docs/backends/redis.md says.
-    const SCRIPT: &str =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../../backends/src/redis/scripts/bus/trim.lua");
+    const SCRIPT: &str = include_str!("../../../../../backends/src/redis/scripts/bus/trim.lua");
     const LATE: &str = "bus:{payment:late}";
     let place = Place::plain();
     place.block_on(async {
@@ -100,7 +99,7 @@ pub(super) fn a_stream_that_nobody_of_ours_reads_is_trimmed_by_hand() {
         bus.publish(&late).await.expect("it is published");
         place.server.cli(&["XGROUP", "CREATE", LATE, "refunds", "0"]);
         place.pause(Duration::from_millis(5)).await;
-        let trim = || place.server.cli(&["--eval", SCRIPT, LATE, ",", "refunds", "1", "10000"]);
+        let trim = || place.server.cli(&["EVAL", SCRIPT, "1", LATE, "refunds", "1", "10000"]);
         assert_eq!(trim(), "0", "nobody has read it");
         let read = ["XREADGROUP", "GROUP", "refunds", "m", "NOACK", "STREAMS", LATE, ">"];
         place.server.cli(&read);
@@ -223,6 +222,10 @@ pub(super) fn however_much_a_stranger_left_is_taken_over() {
             held += holder.receive(options).await.expect("it receives").len();
         }
         place.server.cli(&["XREADGROUP", "GROUP", "a", "cli", "STREAMS", KEY, ">"]);
+        let adopt = include_str!("../../../../../backends/src/redis/scripts/bus/adopt.lua");
+        let idle = ["EVAL", adopt, "2", KEY, VISIBLE, "a", "3600000", "-", "500"];
+        let goes_on = place.server.cli(&idle).starts_with('(');
+        assert!(goes_on, "a look ends with its page, though nothing of it is idle");
         let consumer = join(&bus, Duration::from_secs(1)).await;
         let (mut came, end) = (0, place.now() + LIMIT * 3);
         while came < EACH {
