@@ -6,8 +6,7 @@
 --
 -- A stream whose last id is ahead of the clock (which was set back, or another node took over, or
 -- somebody chose the id) gives the same milliseconds again and again: they tell nothing of when an
--- entry was stored. Then the watermark is the beginning of time while such an entry is the first
--- that is left.
+-- entry was stored. So the watermark is 1970 while such an entry is the first one that is left.
 --
 -- KEYS     1 stream
 -- ARGV     1 group  2 how many to count at most where the server does not know

@@ -37,7 +37,7 @@ end
 local due = redis.call('ZRANGEBYSCORE', visible, '-inf', string.format('%.0f', now), 'LIMIT', 0, max)
 if #due > 0 then
   local is_there, gone = {}, {}
-  -- What was deleted with its consumer is pending no more, and nobody has settled it: hence FORCE.
+  -- FORCE: what was deleted with its consumer is not pending any more, and comes again all the same.
   due[#due + 1] = 'FORCE'
   local claimed = redis.call('XCLAIM', stream, group, consumer, 0, unpack(due))
   due[#due] = nil

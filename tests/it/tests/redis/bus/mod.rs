@@ -47,7 +47,7 @@ pub(crate) fn tests(suite: Suite) -> Suite {
         strangers::a_stream_that_nobody_of_ours_reads_is_trimmed_by_hand,
         strangers::a_stream_and_its_groups_that_are_gone_come_back,
         strangers::a_group_that_is_made_anew_keeps_nothing_of_the_old_one,
-        strangers::what_is_deleted_with_its_consumer_comes_again,
+        strangers::what_others_settle_while_it_is_held_comes_again,
         strangers::what_is_deleted_from_the_stream_leaves_nothing,
         strangers::a_value_of_another_type_is_named,
         strangers::what_a_stranger_read_for_our_group_is_taken_over,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use expirer_core::{
-    ErrorKind, Group, Message, ReceiveOptions, Rejection, Release, Subject, SubscribeOptions,
+    Delivery, ErrorKind, Group, Message, ReceiveOptions, Rejection, Release, Subject,
+    SubscribeOptions,
 };
 use futures_lite::future::zip;
 
@@ -124,23 +125,33 @@ pub(super) fn a_group_that_is_made_anew_keeps_nothing_of_the_old_one() {
     });
 }
 
-pub(super) fn what_is_deleted_with_its_consumer_comes_again() {
+pub(super) fn what_others_settle_while_it_is_held_comes_again() {
     let place = Place::plain();
     place.block_on(async {
         let bus = open(&place, "").await;
         let consumer = join(&bus, Duration::from_secs(1)).await;
         publish(&bus, 2).await;
         assert_eq!(receive(&*consumer, LIMIT).await.len(), 2);
-        let groups = place.server.cli(&["XINFO", "CONSUMERS", KEY, "a"]);
-        let name = groups.lines().find(|line| line.starts_with("expirer-")).expect("a name");
+        let consumers = place.server.cli(&["XINFO", "CONSUMERS", KEY, "a"]);
+        let name = consumers.lines().find(|line| line.starts_with("expirer-")).expect("a name");
         assert_eq!(place.server.cli(&["XGROUP", "DELCONSUMER", KEY, "a", name]), "2");
         let again = receive(&*consumer, LIMIT).await;
-        assert_eq!(again.len(), 2, "within {LIMIT:?}");
+        assert_eq!(again.len(), 2, "deleted with its consumer");
+        let ids = again.iter().map(entry).collect::<Vec<_>>();
+        assert_eq!(place.server.cli(&["XACK", KEY, "a", ids[0], ids[1]]), "2");
+        let again = receive(&*consumer, LIMIT).await;
+        assert_eq!(again.len(), 2, "settled by hand");
         ack(&*consumer, &again).await;
         let progress = progress(&bus, "a").await;
         assert_eq!((progress.waiting, progress.unacked), (0, 0));
         assert_eq!(place.server.cli(&["EXISTS", VISIBLE]), "0");
     });
+}
+
+/// The id of the entry that a delivery brought.
+fn entry(came: &Delivery) -> &str {
+    let id = came.message.id.as_ref().expect("an id").as_str();
+    id.split_once('@').expect("an entry").1
 }
 
 pub(super) fn what_is_deleted_from_the_stream_leaves_nothing() {
@@ -150,8 +161,7 @@ pub(super) fn what_is_deleted_from_the_stream_leaves_nothing() {
         let consumer = join(&bus, Duration::from_secs(1)).await;
         publish(&bus, 1).await;
         let held = receive(&*consumer, LIMIT).await;
-        let id = held[0].message.id.as_ref().expect("an id").as_str();
-        place.server.cli(&["XDEL", KEY, id.split_once('@').expect("an entry").1]);
+        assert_eq!(place.server.cli(&["XDEL", KEY, entry(&held[0])]), "1");
         assert_eq!(receive(&*consumer, Duration::from_secs(3)).await, []);
         assert_eq!(progress(&bus, "a").await.unacked, 0);
         assert_eq!(place.server.cli(&["EXISTS", VISIBLE]), "0");
