@@ -1,9 +1,11 @@
 //! An order repository: a hash for each order, and Lua for compare-and-set.
 //!
 //! # Durability
-//! What the server's append-only file gives. In a cluster a commit is confirmed once a replica
-//! has acknowledged it; a failover may lose it all the same, which is unlikely, not impossible.
+//! What the server's append-only file gives. In a cluster a commit is confirmed, and what is owed
+//! shown, once a replica has acknowledged it; a failover may lose it all the same, which is
+//! unlikely, not impossible.
 
+mod fence;
 mod lookout;
 mod row;
 mod shard;
@@ -14,16 +16,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_core::{
-    Change, Error, ErrorKind, OrderId, OrderRepo, Outcome, OverdueOptions, Record,
-    RepoCapabilities, Result,
+    Change, Clock, Error, OrderId, OrderRepo, Outcome, OverdueOptions, Record, RepoCapabilities,
+    Result,
 };
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use self::fence::Seen;
 use self::row::{Row, Written};
 use self::shard::Shard;
 use super::connection::Connection;
-use super::error::unreadable;
 use super::inspect::{Inspection, inspect};
 use super::layout::{self, Kind, shard_of};
 use super::script::Call;
@@ -40,15 +42,16 @@ pub const KEEP: Duration = Duration::from_secs(30 * 86_400);
 pub const AHEAD_KEEP: Duration = Duration::from_secs(86_400);
 /// How many replicas have to acknowledge a commit in a cluster, unless the URL says otherwise.
 pub const REPLICAS_OF_CLUSTER: u16 = 1;
-/// How long a commit waits for them: with an answer's usual time, less than a loop's step.
+/// How long a call waits for them: with an answer's usual time, less than a loop's step.
 pub const REPLICAS_WAIT: Duration = Duration::from_millis(400);
 
 /// An order repository on Redis.
 #[derive(Debug)]
 pub struct RedisRepo {
     connection: Arc<Connection>,
-    /// The connection on which commits wait for replicas, so that nothing else does.
+    /// The connection that waits for replicas, so that nothing else does.
     waiting: Connection,
+    clock: Arc<dyn Clock>,
     shards: Vec<Shard>,
     keep: Keep,
     replicas: u16,
@@ -76,6 +79,7 @@ impl RedisRepo {
         let usual = if connection.is_cluster() { REPLICAS_OF_CLUSTER } else { 0 };
         let repo = Self {
             waiting: connection.blocking(&parsed, REPLICAS_WAIT)?,
+            clock: Arc::clone(&options.clock),
             shards: (0..shards).map(|number| Shard::new(prefix, number)).collect(),
             keep: parsed.keep.unwrap_or(Keep::For(KEEP)),
             replicas: parsed.replicas.unwrap_or(usual),
@@ -129,23 +133,16 @@ impl RedisRepo {
         places: &[usize],
         outcomes: &mut [Outcome],
     ) -> Result<()> {
-        let connection = if self.replicas == 0 { &*self.connection } else { &self.waiting };
         let calls = places.iter().map(|place| self.commit_call(&changes[*place]));
         let calls = calls.collect::<Result<_>>()?;
-        let mut written = vec![false; self.shards.len()];
         let mut result = Ok(());
-        for (place, answer) in places.iter().zip(connection.run("commit", calls).await) {
+        for (place, answer) in places.iter().zip(self.connection.run("commit", calls).await) {
             match answer.and_then(row::outcome) {
-                Ok(outcome) => {
-                    outcomes[*place] = outcome;
-                    let shard = self.shard_number(&changes[*place].id);
-                    written[shard] |= outcome != Outcome::Conflict;
-                }
+                Ok(outcome) => outcomes[*place] = outcome,
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        result?;
-        self.replicated(&written).await
+        result
     }
 
     fn commit_call(&self, change: &Change) -> Result<Call> {
@@ -153,43 +150,17 @@ impl RedisRepo {
         let written = Written::new(change, self.keep)?;
         Ok(self.shard(&change.id).commit(change, &written, digits))
     }
-
-    /// Waits until enough replicas have what was written to these shards, by whichever connection:
-    /// `WAIT` covers what precedes a write of its own connection.
-    async fn replicated(&self, written: &[bool]) -> Result<()> {
-        if self.replicas == 0 {
-            return Ok(());
-        }
-        let shards = self.shards.iter().zip(written).filter(|(_, written)| **written);
-        let calls: Vec<_> = shards.flat_map(|(shard, _)| shard.wait(self.replicas)).collect();
-        for pair in self.waiting.run("commit", calls).await.chunks_exact(2) {
-            let [fence, count] = pair else { continue };
-            let _ = fence.clone()?;
-            let count: u16 = redis::from_redis_value(count.clone()?)
-                .map_err(|error| unreadable("commit", error))?;
-            if count < self.replicas {
-                return Err(self.alone(count));
-            }
-        }
-        Ok(())
-    }
-
-    fn alone(&self, count: u16) -> Error {
-        let text = format!(
-            "{}: {count} of {} replicas have acknowledged it within {REPLICAS_WAIT:?}: it is done, \
-             and lost if its master is",
-            self.connection.place(),
-            self.replicas
-        );
-        Error::new(ErrorKind::TimedOut, BACKEND, "commit", text)
-    }
 }
 
 #[async_trait]
 impl OrderRepo for RedisRepo {
     async fn load(&self, ids: &[OrderId]) -> Result<Vec<Option<Record>>> {
         let rows = self.rows("load", ids).await.into_iter();
-        rows.map(|row| Ok(row?.map(|row| row.record))).collect()
+        let records = rows.map(|row| Ok(row?.map(|row| row.record)));
+        let records = records.collect::<Result<Vec<Option<Record>>>>()?;
+        let owing: Vec<_> = records.iter().flatten().filter_map(Seen::owing).collect();
+        self.confirm("load", &owing).await.into_iter().collect::<Result<()>>()?;
+        Ok(records)
     }
 
     async fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
@@ -197,6 +168,9 @@ impl OrderRepo for RedisRepo {
         for places in rounds(changes) {
             self.commit_round(changes, &places, &mut outcomes).await?;
         }
+        let written = changes.iter().zip(&outcomes).filter_map(Seen::written);
+        let written: Vec<_> = written.collect();
+        self.confirm("commit", &written).await.into_iter().collect::<Result<()>>()?;
         Ok(outcomes)
     }
 
