@@ -45,8 +45,8 @@ impl<'a> Seen<'a> {
 
 impl RedisRepo {
     /// Waits until enough replicas have these orders, as they were seen or as somebody has changed
-    /// them since: one answer for each, in order. Whatever their number, that takes little more
-    /// than [`REPLICAS_WAIT`] and the way to the server.
+    /// them since: one answer for each, in order. Whatever their number, that takes less than twice
+    /// [`REPLICAS_WAIT`], and the way to the server.
     ///
     /// Fences of one node wait one after the other, and nobody knows which those are: so all get a
     /// part of the time at once, and then the first that it did not do for gets the rest. One that
