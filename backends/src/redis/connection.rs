@@ -31,12 +31,9 @@ use super::BACKEND;
 use super::error::{classify, unreadable};
 use super::join::join_all;
 use super::script::{Call, Script, pipeline, with_text};
-use super::target::{Link, Target};
+use super::target::{Link, Patience, Target};
 use super::url::Options;
 
-/// How long one answer may take: less than the shortest step of a loop (2 s), since a caller that
-/// gives up first would leave a connection that no longer answers in place.
-const RESPONSE_MAX: Duration = Duration::from_millis(1500);
 /// The most calls in one pipeline; more are sent in several, one after the other.
 const PIPELINE_MAX: usize = 64;
 
@@ -44,7 +41,6 @@ const PIPELINE_MAX: usize = 64;
 pub(crate) struct Connection {
     target: Target,
     place: String,
-    response: Duration,
     slot: Arc<Mutex<Slot>>,
     turn: AtomicU64,
 }
@@ -75,14 +71,14 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects; `answer` bounds that, and each answer.
     ///
     /// # Errors
     /// [`Invalid`](expirer_core::ErrorKind::Invalid) for certificates that cannot be read, and
     /// what connecting gives.
-    pub(crate) async fn open(options: &Options) -> Result<Self> {
-        let target = Target::new(options, RESPONSE_MAX)?;
-        let connection = Self::lazy(target, options.place(), RESPONSE_MAX);
+    pub(crate) async fn open(options: &Options, answer: Duration) -> Result<Self> {
+        let patience = Patience { connect: answer, answer };
+        let connection = Self::lazy(Target::new(options, patience)?, options.place());
         connection.lend("connect").await?;
         Ok(connection)
     }
@@ -90,12 +86,13 @@ impl Connection {
     /// A handle with a connection of its own, for commands that block for up to `block`. It
     /// connects with its first call.
     pub(crate) fn blocking(&self, options: &Options, block: Duration) -> Result<Self> {
-        let response = block + RESPONSE_MAX;
-        Ok(Self::lazy(Target::new(options, response)?, self.place.clone(), response))
+        let patience = self.target.patience();
+        let patience = Patience { answer: patience.answer + block, ..patience };
+        Ok(Self::lazy(Target::new(options, patience)?, self.place.clone()))
     }
 
-    fn lazy(target: Target, place: String, response: Duration) -> Self {
-        Self { target, place, response, slot: Arc::default(), turn: AtomicU64::new(0) }
+    fn lazy(target: Target, place: String) -> Self {
+        Self { target, place, slot: Arc::default(), turn: AtomicU64::new(0) }
     }
 
     pub(crate) const fn is_cluster(&self) -> bool {
@@ -294,9 +291,9 @@ impl Connection {
         }
         let (sender, opening) = watch::channel(None);
         slot.opening = Some(opening.clone());
-        let (target, response, slot) = (self.target.clone(), self.response, Arc::clone(&self.slot));
+        let (target, slot) = (self.target.clone(), Arc::clone(&self.slot));
         tokio::spawn(async move {
-            let opened = target.open(response).await;
+            let opened = target.open().await;
             let opened = lock(&slot).end_attempt(opened);
             sender.send_replace(Some(opened));
         });

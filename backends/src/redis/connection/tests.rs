@@ -10,6 +10,7 @@ use futures_lite::future::poll_once;
 use super::*;
 use crate::redis::url::Part;
 
+const PATIENCE: Duration = Duration::from_millis(1500);
 static SCRIPT: Script = Script::new("one", "return 1");
 
 /// What a server answers to a command by its name, and to how manyeth connection it came; where
@@ -34,8 +35,9 @@ fn bound() -> (Connection, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let options = Options::parse(&url, Part::Queue).unwrap();
-    let target = Target::new(&options, RESPONSE_MAX).unwrap();
-    (Connection::lazy(target, options.place(), RESPONSE_MAX), listener)
+    let patience = Patience { connect: PATIENCE, answer: PATIENCE };
+    let target = Target::new(&options, patience).unwrap();
+    (Connection::lazy(target, options.place()), listener)
 }
 
 fn serve_beside(number: usize, stream: TcpStream, answer: &Arc<impl Answer>) {

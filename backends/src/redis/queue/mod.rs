@@ -83,7 +83,7 @@ impl RedisQueue {
     /// number of shards than the store has, and what connecting gives.
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         let parsed = Options::parse(url, Part::Queue)?;
-        let connection = Arc::new(Connection::open(&parsed).await?);
+        let connection = Arc::new(Connection::open(&parsed, options.answer_within).await?);
         let inspection = inspect(&connection).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
         let layout = layout::read(&connection, Kind::Queue, prefix, parsed.shards).await?;

@@ -72,7 +72,7 @@ impl RedisRepo {
     /// than the store has, and what connecting gives.
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         let parsed = Options::parse(url, Part::Repo)?;
-        let connection = Arc::new(Connection::open(&parsed).await?);
+        let connection = Arc::new(Connection::open(&parsed, options.answer_within).await?);
         let inspection = inspect(&connection).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
         let shards = layout::shards(&connection, Kind::Repo, prefix, parsed.shards).await?;

@@ -30,7 +30,7 @@ impl Clock for Standing {
         if at > now {
             // The test may have seen enough.
             self.sleeps.send((now, at)).ok();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -8,7 +8,7 @@ use expirer_core::{ErrorKind, LeaseOptions, Timer};
 
 use crate::cluster::ClusterPlace;
 use crate::faults::{LONG, ids, timer, waiting};
-use crate::place::{Place, options};
+use crate::place::{Place, options, production_options};
 use crate::servers::redis::RedisServer;
 
 pub(crate) fn a_demoted_server_is_left_for_who_has_its_name_now() {
@@ -78,7 +78,8 @@ pub(crate) fn a_master_that_hangs_is_left_for_its_successor() {
     let place = ClusterPlace::alone();
     place.block_on(async {
         let (cluster, clock) = (place.cluster(), place.time().clock());
-        let queue = connect::queue(&cluster.url(), &options()).await.expect("a queue").backend;
+        let queue =
+            connect::queue(&cluster.url(), &production_options()).await.expect("a queue").backend;
         let timers: Vec<Timer> = (0..100).map(|n| timer(&format!("o{n}"), clock.now())).collect();
         queue.schedule(&timers).await.expect("scheduled");
         let hung = cluster.master_of("{expirer:q:0}:due");

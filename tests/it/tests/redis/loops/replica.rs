@@ -14,7 +14,7 @@ use expirer_core::{DelayQueue, EventBus, OrderRepo, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::place::options;
+use crate::place::production_options;
 
 /// Where each part is.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(super) struct Replica {
 impl Replica {
     /// One that is patient if `is_patient`, and else comes back soon to what an outage held up.
     pub(super) async fn start(urls: &Urls, is_patient: bool) -> Self {
-        let options = options();
+        let options = production_options();
         let bus = connect::bus(&urls.bus, &options).await.expect("a bus").backend.bus;
         let queue = connect::queue(&urls.queue, &options).await.expect("a queue").backend;
         let repo = connect::repo(&urls.repo, &options).await.expect("a repository").backend;
