@@ -43,11 +43,16 @@ fn kind(error: &RedisError) -> ErrorKind {
     }
 }
 
+/// What refuses a connection for good. A cluster's client has the server's words in an error of the
+/// connection.
+const DENIALS: [&str; 4] =
+    ["certificate", "received fatal alert", "authentication failed", "WRONGPASS"];
+
 fn io(error: &RedisError) -> ErrorKind {
     let text = error.to_string();
     if error.is_timeout() || text.contains("timed out") {
         ErrorKind::TimedOut
-    } else if text.contains("certificate") || text.contains("received fatal alert") {
+    } else if DENIALS.iter().any(|denial| text.contains(denial)) {
         ErrorKind::Denied
     } else {
         ErrorKind::Unavailable
@@ -133,5 +138,9 @@ mod tests {
         assert_eq!(of(io::ErrorKind::ConnectionRefused, "x"), ErrorKind::Unavailable);
         let tls = "invalid peer certificate: UnknownIssuer";
         assert_eq!(of(io::ErrorKind::InvalidData, tls), ErrorKind::Denied);
+        let password = "AuthenticationFailed: Password authentication failed";
+        let cluster = "Failed to create initial connections";
+        let of_cluster = (Kind::Io, cluster, password.to_owned()).into();
+        assert_eq!(kind(&of_cluster), ErrorKind::Denied);
     }
 }

@@ -6,8 +6,8 @@ use expirer_backends::connect;
 use expirer_core::event::{OpenStatus, Ticket};
 use expirer_core::order::{LatePayments, Order, Phase, State};
 use expirer_core::{
-    Change, Group, LeaseOptions, Message, OrderId, Outcome, ReceiveOptions, Revision, Subject,
-    SubscribeOptions, TicketId, Timer, Timestamp,
+    Change, ErrorKind, Group, LeaseOptions, Message, OrderId, Outcome, ReceiveOptions, Revision,
+    Subject, SubscribeOptions, TicketId, Timer, Timestamp,
 };
 
 use crate::place::{options, runtime};
@@ -30,6 +30,7 @@ pub(crate) fn queue_bus_and_repository_work_over_tls() {
         use_repo(&url).await;
         let stranger = url.replace("pass%2Fw:rd", "guess");
         let error = connect::queue(&stranger, &options()).await.expect_err("it is refused");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
         let text = error.to_string();
         assert!(text.contains("authentication failed") && !text.contains("guess"), "{text}");
     });
