@@ -7,12 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use expirer_core::{Clock, DelayQueue, ErrorKind, EventBus, OrderRepo, Result};
+use expirer_core::{Clock, DelayQueue, EventBus, OrderRepo, Result};
 
 use crate::time::VirtualTime;
-
-/// For how long opening a handle is tried.
-const OPENING_MAX: Duration = Duration::from_secs(120);
 
 /// A future that may be sent to another thread.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -50,22 +47,6 @@ pub trait BusHarness: Harness {
 pub trait RepoHarness: Harness {
     /// Opens a handle on the repository of this place, as one more process would.
     async fn repo(&self) -> Result<Arc<dyn OrderRepo>>;
-}
-
-/// Opens a handle: again and again where a busy server or machine answers too late.
-pub(crate) async fn opened<'a, T>(
-    time: &Time,
-    open: impl Fn() -> BoxFuture<'a, Result<T>> + Send,
-) -> Result<T> {
-    let limit = time.clock().now() + OPENING_MAX;
-    loop {
-        let result = open().await;
-        let is_slow = |kind| kind == ErrorKind::TimedOut && !time.is_virtual();
-        let is_repeated = result.as_ref().is_err_and(|error| is_slow(error.kind()));
-        if !is_repeated || time.clock().now() >= limit {
-            return result;
-        }
-    }
 }
 
 /// The server behind a backend, in the hands of a case. Other cases may run beside it: give each

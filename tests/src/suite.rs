@@ -9,7 +9,7 @@ use std::sync::Arc;
 use expirer_core::{BusCapabilities, QueueCapabilities, RepoCapabilities};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::harness::{BoxFuture, BusHarness, Harness, QueueHarness, RepoHarness, Time, opened};
+use crate::harness::{BoxFuture, BusHarness, Harness, QueueHarness, RepoHarness, Time};
 use crate::sim::{self, Backends, Materials, Simulation};
 use crate::{bus, model, queue, repo};
 
@@ -197,7 +197,7 @@ impl Suite {
             (name, "queue"),
             queue::CASES,
             &place,
-            |harness| Has::queue(open(harness, || harness.queue()).capabilities(), harness),
+            |harness| Has::queue(open(harness, harness.queue()).capabilities(), harness),
             |harness| harness,
         );
         self.add((name, "queue"), "model::is_the_timer_machine", move || {
@@ -217,7 +217,7 @@ impl Suite {
             (name, "bus"),
             bus::CASES,
             &place,
-            |harness| Has::bus(open(harness, || harness.bus()).capabilities(), harness),
+            |harness| Has::bus(open(harness, harness.bus()).capabilities(), harness),
             |harness| harness,
         );
         self
@@ -233,7 +233,7 @@ impl Suite {
             (name, "repo"),
             repo::CASES,
             &place,
-            |harness| Has::repo(open(harness, || harness.repo()).capabilities(), harness),
+            |harness| Has::repo(open(harness, harness.repo()).capabilities(), harness),
             |harness| harness,
         );
         self
@@ -336,14 +336,13 @@ impl Suite {
 }
 
 /// Opens a handle before the case, to ask for its capabilities.
-fn open<'a, T, F>(harness: &impl Harness, open: F) -> T
+fn open<T>(harness: &impl Harness, opening: BoxFuture<'_, expirer_core::Result<T>>) -> T
 where
     T: Send,
-    F: Fn() -> BoxFuture<'a, expirer_core::Result<T>> + Send,
 {
-    let mut result = None;
-    harness.time().block_on(async { result = Some(opened(harness.time(), open).await) });
-    let opened = result.expect("the runner of a harness runs a future to its end");
+    let mut opened = None;
+    harness.time().block_on(async { opened = Some(opening.await) });
+    let opened = opened.expect("the runner of a harness runs a future to its end");
     opened.unwrap_or_else(|error| panic!("the harness opens its backend: {error}"))
 }
 
@@ -413,6 +412,6 @@ mod tests {
     #[should_panic(expected = "mine: open: denied: wrong password")]
     fn a_backend_that_cannot_be_opened_fails_with_its_error() {
         let place = Place::new();
-        let _ = open(&place, || place.queue());
+        let _ = open(&place, place.queue());
     }
 }

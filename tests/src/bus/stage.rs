@@ -13,7 +13,7 @@ use expirer_core::{
 use futures_lite::future::or;
 
 use super::member::Member;
-use crate::harness::{BusHarness, Tolerance, opened};
+use crate::harness::{BusHarness, Tolerance};
 
 /// The subject of a case that needs but one.
 pub(super) const SUBJECT: Subject = Subject::OrderCreated;
@@ -46,8 +46,7 @@ pub(super) struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// Opens a handle on the bus of the place.
     pub(super) async fn open(harness: &'a dyn BusHarness) -> Self {
-        let bus =
-            opened(harness.time(), || harness.bus()).await.expect("the harness opens its bus");
+        let bus = harness.bus().await.expect("the harness opens its bus");
         Self { harness, bus }
     }
 

@@ -11,7 +11,7 @@ use expirer_core::{
 };
 use futures_lite::future;
 
-use crate::harness::{QueueHarness, opened};
+use crate::harness::QueueHarness;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,8 +56,7 @@ pub(super) const fn is_outage(error: &Error) -> bool {
 impl<'a> Stage<'a> {
     /// A worker that leases 256 at a time, for long.
     pub(super) async fn new(harness: &'a dyn QueueHarness) -> Self {
-        let queue =
-            opened(harness.time(), || harness.queue()).await.expect("the harness opens a handle");
+        let queue = harness.queue().await.expect("the harness opens a handle");
         Self { harness, queue, max: 256, lease: LEASE_LONG, acks: false, has_trouble: false }
     }
 

@@ -12,7 +12,7 @@ use expirer_core::{
 };
 use futures_lite::{FutureExt, future};
 
-use crate::harness::{BoxFuture, RepoHarness, Tolerance, opened};
+use crate::harness::{BoxFuture, RepoHarness, Tolerance};
 
 pub(super) const MILLI: Duration = Duration::from_millis(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -26,10 +26,7 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     pub(super) async fn on(harness: &'a dyn RepoHarness) -> Self {
-        Self {
-            harness,
-            repo: opened(harness.time(), || harness.repo()).await.expect("opens the repository"),
-        }
+        Self { harness, repo: harness.repo().await.expect("opens the repository") }
     }
 
     pub(super) fn now(&self) -> Timestamp {
