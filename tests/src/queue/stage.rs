@@ -178,19 +178,12 @@ impl<'a> Stage<'a> {
             match self.bounded(op, wait, call()).await {
                 Ok(done) => return done,
                 Err(error) => {
-                    let is_borne = self.bears(op, &error) && self.now() < limit;
+                    let is_borne = self.has_trouble && is_outage(&error) && self.now() < limit;
                     assert!(is_borne, "{op} at {}: {error}", self.now());
                 }
             }
             self.sleep(millis(20)).await;
         }
-    }
-
-    /// Whether a call that failed so is repeated. A busy server may answer too late at any time;
-    /// whatever it had done, a repeat changes nothing, unless it is a lease's.
-    fn bears(&self, op: &str, error: &Error) -> bool {
-        let is_slow = error.kind() == ErrorKind::TimedOut && !self.harness.time().is_virtual();
-        (self.has_trouble && is_outage(error)) || (is_slow && op != "lease")
     }
 
     /// A call that does not return fails the case, instead of hanging it.
