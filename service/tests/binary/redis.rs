@@ -1,5 +1,6 @@
 //! Several services beside each other on one Redis.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -68,11 +69,26 @@ fn three_services_share_the_orders_of_redis_cli_and_end_on_sigterm() {
     let is_calm = || sum("expirer_faults_total") == 0;
     let expired = || sum("expirer_orders_changed_total{effect=\"expired\"}");
     assert!(wait_until(|| expired() == orders || !is_calm()), "{} expired", expired());
-    let announced = count("bus:{order:cancelled}");
-    assert!(announced == orders || !is_calm(), "each is announced once; came {announced}");
+    let announced = announcements(&server);
+    let ids: BTreeSet<_> = announced.iter().map(|announced| announced["id"].to_string()).collect();
+    let different: BTreeSet<_> = announced.iter().map(ToString::to_string).collect();
+    assert_eq!(ids.len(), orders, "each is announced");
+    assert_eq!(different.len(), orders, "repeats are the same");
+    assert!(announced.len() == orders || !is_calm(), "each once; came {}", announced.len());
     for (service, _) in services {
         ends_on_sigterm(service);
     }
+}
+
+/// What every `order:cancelled` says.
+fn announcements(server: &RedisServer) -> Vec<Value> {
+    let entries = server.cli(&["--json", "XRANGE", "bus:{order:cancelled}", "-", "+"]);
+    let entries: Vec<(String, Vec<String>)> = serde_json::from_str(&entries).unwrap();
+    let data = |(_, fields): (String, Vec<String>)| {
+        let mut fields = fields.into_iter().skip_while(|field| field != "data");
+        serde_json::from_str(&fields.nth(1).unwrap()).unwrap()
+    };
+    entries.into_iter().map(data).collect()
 }
 
 fn ends_on_sigterm(service: Expirer) {
