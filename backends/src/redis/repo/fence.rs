@@ -1,7 +1,9 @@
 //! Waiting for replicas: what is confirmed or announced is on them.
 //!
 //! `WAIT` tells of its own server alone. One that took over after a commit may lack it, and its
-//! replicas are in step all the same. So the orders are looked at in the pipeline of the `WAIT`.
+//! replicas are in step all the same. So the orders are looked at in the pipeline of the `WAIT`: only
+//! the very revision that was seen counts. A later one may be built on it, or on what a master that
+//! lacks it had.
 
 use std::time::Duration;
 
@@ -44,9 +46,9 @@ impl<'a> Seen<'a> {
 }
 
 impl RedisRepo {
-    /// Waits until enough replicas have these orders, as they were seen or as somebody has changed
-    /// them since: one answer for each, in order. Whatever their number, that takes less than twice
-    /// [`REPLICAS_WAIT`], and the way to the server.
+    /// Waits until enough replicas have these orders as they were seen: one answer for each, in
+    /// order. What somebody has changed since is unknown. Whatever their number, that takes less than
+    /// twice [`REPLICAS_WAIT`], and the way to the server.
     ///
     /// Fences of one node wait one after the other, and nobody knows which those are: so all get a
     /// part of the time at once, and then the first that it did not do for gets the rest. One that
@@ -139,14 +141,15 @@ impl RedisRepo {
         let unknown = |text| Err(Error::new(ErrorKind::TimedOut, BACKEND, op, text));
         let (place, wanted) = (self.connection.place(), self.replicas);
         match fenced.revisions.get(at).copied().flatten() {
-            Some(revision) if revision >= seen.revision && fenced.replicas >= wanted => Ok(()),
-            Some(revision) if revision >= seen.revision => unknown(format!(
+            Some(revision) if revision == seen.revision && fenced.replicas >= wanted => Ok(()),
+            Some(revision) if revision == seen.revision => unknown(format!(
                 "{place}: {} of {wanted} replicas have {} in time: it is done, and lost if its \
                  master is",
                 fenced.replicas, seen.id
             )),
             _ => unknown(format!(
-                "{place}: {} is not as it was: whoever serves it now may have lost it; load again",
+                "{place}: {} is not as it was seen: somebody has changed it since, or whoever serves \
+                 it now may have lost it; load again",
                 seen.id
             )),
         }

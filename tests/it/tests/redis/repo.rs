@@ -57,7 +57,9 @@ fn on_replicas(suite: Suite) -> Suite {
     tests![
         replicas::a_commit_that_no_replica_has_is_not_confirmed,
         replicas::a_commit_is_not_confirmed_by_a_master_that_lacks_it,
-        replicas::a_commit_on_which_another_was_built_is_confirmed,
+        replicas::a_rivals_commit_on_the_next_master_confirms_none_that_it_lacks,
+        replicas::a_commit_on_which_another_was_built_is_unknown_and_a_repeat_conflicts,
+        replicas::what_is_changed_before_the_replicas_have_it_is_not_shown_to_be_announced,
         replicas::what_no_replica_has_is_not_shown_to_be_announced,
         replicas::a_commit_waits_once_on_a_node,
         cluster::in_a_cluster_a_replica_has_what_is_confirmed,

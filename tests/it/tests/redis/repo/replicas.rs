@@ -1,7 +1,7 @@
 //! A node with a replica: what is confirmed and what is announced is on both.
 
 use expirer_backends::connect;
-use expirer_core::{ErrorKind, OrderRepo, Outcome, Revision};
+use expirer_core::{Error, ErrorKind, OrderRepo, Outcome, Revision};
 use futures_lite::future::zip;
 
 use super::relay::Relay;
@@ -44,24 +44,76 @@ pub(super) fn a_commit_is_not_confirmed_by_a_master_that_lacks_it() {
     });
 }
 
-pub(super) fn a_commit_on_which_another_was_built_is_confirmed() {
+pub(super) fn a_rivals_commit_on_the_next_master_confirms_none_that_it_lacks() {
+    let (place, next) = (Place::plain(), Place::plain());
+    let _replicas = (replica_of(&place.server), replica_of(&next.server));
+    place.block_on(async {
+        let relay = Relay::start(place.server.port()).await;
+        let (repo, rival) = (open_by(&relay).await, open(&next, "").await);
+        // A fence is repeated only on a connection that has served before.
+        put(&*repo, change("o0", Revision::ABSENT, FAR)).await;
+        let ours = [change("o1", Revision::ABSENT, FAR)];
+        let failover = relay.stop().then(
+            async {
+                relay.lead_to(next.server.port());
+                put(&*rival, change("o1", Revision::ABSENT, PAST)).await;
+            },
+            false,
+        );
+        let (committed, ()) = zip(repo.commit(&ours), failover).await;
+        assert_load_again(&committed.expect_err("the rival's is there, and not ours"));
+        let there = load(&*rival, "o1").await;
+        let repo = open_by(&relay).await;
+        assert_eq!(repo.commit(&ours).await.expect("answers"), [Outcome::Conflict]);
+        assert_eq!(load(&*repo, "o1").await, there, "as the rival has committed it");
+    });
+}
+
+pub(super) fn a_commit_on_which_another_was_built_is_unknown_and_a_repeat_conflicts() {
     let place = Place::plain();
     let _replica = replica_of(&place.server);
     place.block_on(async {
         let relay = Relay::start(place.server.port()).await;
         let (repo, other) = (open_by(&relay).await, open(&place, "").await);
-        let change_it = async {
-            let record = load(&*other, "o1").await.expect("is there");
-            put(&*other, change("o1", record.revision, FAR)).await;
-        };
         let first = [change("o1", Revision::ABSENT, FAR)];
-        let between = relay.stop().then(change_it, true);
+        let between = relay.stop().then(change_it(&*other), true);
         let (committed, ()) = zip(repo.commit(&first), between).await;
-        let [Outcome::Committed(revision)] = committed.expect("commits")[..] else {
-            panic!("nobody was first")
-        };
-        assert!(load(&*repo, "o1").await.expect("is there").revision > revision);
+        assert_load_again(&committed.expect_err("the other's may be built on something else"));
+        assert_eq!(repo.commit(&first).await.expect("answers"), [Outcome::Conflict]);
+        let record = load(&*repo, "o1").await.expect("is there");
+        put(&*repo, change("o1", record.revision, FAR)).await;
     });
+}
+
+pub(super) fn what_is_changed_before_the_replicas_have_it_is_not_shown_to_be_announced() {
+    let place = Place::plain();
+    let _replica = replica_of(&place.server);
+    place.block_on(async {
+        let relay = Relay::start(place.server.port()).await;
+        let (repo, other) = (open_by(&relay).await, open(&place, "").await);
+        put(&*other, owing(change("o1", Revision::ABSENT, PAST))).await;
+        let between = relay.stop().then(change_it(&*other), true);
+        let ids = [id("o1")];
+        let (loaded, ()) = zip(repo.load(&ids), between).await;
+        assert_load_again(&loaded.expect_err("it is not as it was read"));
+        assert!(load(&*repo, "o1").await.is_some());
+        let between = relay.stop().then(change_it(&*other), true);
+        let (found, ()) = zip(repo.overdue(look(10)), between).await;
+        assert_load_again(&found.expect_err("nothing else is there"));
+        assert_eq!(names(repo.overdue(look(10)).await), ["o1"], "it comes again");
+    });
+}
+
+/// Somebody else's commit on what is there; it owes.
+async fn change_it(other: &dyn OrderRepo) {
+    let record = load(other, "o1").await.expect("is there");
+    put(other, owing(change("o1", record.revision, PAST))).await;
+}
+
+fn assert_load_again(error: &Error) {
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    assert!(error.to_string().contains("o1 is not as it was seen"), "{error}");
+    assert!(error.to_string().contains("load again"), "{error}");
 }
 
 pub(super) fn what_no_replica_has_is_not_shown_to_be_announced() {
