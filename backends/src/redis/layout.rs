@@ -111,6 +111,32 @@ pub(crate) async fn record(
     Ok(Layout { shards, read_us: seconds.wrapping_mul(1_000_000).wrapping_add(micros) })
 }
 
+/// Records this number of shards where none is recorded any more.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] where another number is recorded: what was stored by the one is not
+/// found by the other; else as for [`record`].
+pub(crate) async fn keep(
+    connection: &Connection,
+    kind: Kind,
+    prefix: &str,
+    op: &'static str,
+    shards: u16,
+) -> Result<()> {
+    let recorded = record(connection, kind, prefix, shards).await?.shards;
+    if recorded == shards {
+        return Ok(());
+    }
+    let text = format!(
+        "{}: the {} has {recorded} shards by now, and this process has {shards}: the store was \
+         emptied, and another process began anew; start this one again, with ?shards={recorded} or \
+         without shards",
+        connection.place(),
+        kind.name()
+    );
+    Err(Error::new(ErrorKind::Unsupported, BACKEND, op, text))
+}
+
 /// Which of `shards` an id belongs to: FNV-1a, which every language has, since this must never
 /// change for what is stored.
 pub(crate) fn shard_of(id: &OrderId, shards: usize) -> usize {

@@ -1,6 +1,7 @@
 //! What only a repository on Redis has to stand.
 
 mod cluster;
+mod layout;
 mod relay;
 mod replicas;
 
@@ -35,6 +36,8 @@ pub(crate) fn tests(suite: Suite) -> Suite {
         .test("repo::many_that_cannot_be_read_hide_no_other", many_that_cannot_be_read)
         .test("repo::an_order_deleted_by_hand_leaves_nothing", deleted_by_hand)
         .test("repo::another_number_of_shards_is_refused", another_number_of_shards)
+        .test("repo::a_layout_that_is_gone_is_recorded_again", layout::gone)
+        .test("repo::another_layout_is_refused_and_never_followed", layout::another)
         .test("repo::shards_share_what_is_overdue", shards_share)
         .test("repo::flushed_scripts_come_back", flushed_scripts)
         .test("repo::a_repeated_call_knows_its_own_work", a_repeated_call)
