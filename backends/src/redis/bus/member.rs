@@ -127,13 +127,15 @@ impl Member {
         let mut look = Look::begin(Arc::clone(&self));
         let (count, mut room, mut failure) = (self.seats.len(), max, None);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        // Changes with each round of turns, and so for each seat.
+        let again_first = (turn / count.max(1)).is_multiple_of(2);
         let mut open: Vec<usize> = (0..count).map(|at| turn.wrapping_add(at) % count).collect();
         while room > 0 && !open.is_empty() {
             let round: Vec<usize> = open.drain(..room.min(open.len())).collect();
             let share = (room / round.len()).min(TAKE_MAX);
-            let take =
-                |at: &usize| (&self.seats[*at], self.seats[*at].take(share, self.ack_deadline));
-            let answers = self.run("receive", round.iter().map(take).collect()).await;
+            let take = |seat: &Seat| seat.take(share, self.ack_deadline, again_first);
+            let calls = round.iter().map(|at| &self.seats[*at]).map(|seat| (seat, take(seat)));
+            let answers = self.run("receive", calls.collect()).await;
             for (seat, answer) in round.into_iter().zip(answers) {
                 match answer.and_then(Taken::read) {
                     Ok(taken) => {

@@ -18,10 +18,7 @@ end
 
 local forgotten = 0
 for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-  local member = {}
-  for i = 1, #info, 2 do
-    member[info[i]] = info[i + 1]
-  end
+  local member = pairs_of(info)
   local is_ours = string.sub(member.name, 1, #ARGV[2]) == ARGV[2]
   if is_ours and member.pending == 0 and member.idle > tonumber(ARGV[3]) and forgotten < 100 then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], member.name)

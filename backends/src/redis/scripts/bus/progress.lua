@@ -6,20 +6,13 @@
 --
 -- A stream whose last id is ahead of the clock (which was set back, or another node took over, or
 -- somebody chose the id) gives the same milliseconds again and again: they tell nothing of when an
--- entry was stored. So the watermark is 1970 while such an entry is the first one that is left.
+-- entry was stored, not even once the clock has come there. So whoever looks remembers such an end,
+-- and the watermark is 1970 while the first entry that is left is not beyond it.
 --
--- KEYS     1 stream
+-- KEYS     1 stream  2 ahead: the milliseconds of the last end that was seen ahead of the clock
 -- ARGV     1 group  2 how many to count at most where the server does not know
 -- Returns  waiting, unacked, the watermark in milliseconds
 -- Bounds   O(groups), and ARGV[2] entries where the server does not know
-
-local function pairs_of(list)
-  local found = {}
-  for i = 1, #list, 2 do
-    found[list[i]] = list[i + 1]
-  end
-  return found
-end
 
 local function millis(id)
   return tonumber(string.match(id, '^%d+'))
@@ -37,6 +30,14 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   -- An empty stream is made by way of a group only.
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
   redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+end
+
+local last = millis(end_of(KEYS[1], KEYS[2], ARGV[1], now))
+local ahead = tonumber(redis.call('GET', KEYS[2]) or 0)
+if ahead > last then
+  -- Of a stream that was removed since.
+  redis.call('DEL', KEYS[2])
+  ahead = 0
 end
 
 local ours
@@ -62,10 +63,9 @@ if ours and ours.pending > 0 then
   oldest = math.min(oldest or math.huge, millis(pending[2]))
 end
 if oldest then
-  return { waiting, unacked, oldest <= now and oldest or 0 }
+  return { waiting, unacked, oldest > ahead and oldest or 0 }
 end
 
-local last = millis(pairs_of(redis.call('XINFO', 'STREAM', KEYS[1]))['last-generated-id'])
 if last < now then
   write_nothing()
   redis.call('XSETID', KEYS[1], string.format('%.0f-0', now))

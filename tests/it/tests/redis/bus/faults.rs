@@ -201,8 +201,8 @@ pub(super) fn a_chore_that_is_forbidden_is_told() {
 
 pub(super) fn the_permissions_in_the_docs_are_enough() {
     /// What docs/backends/redis.md says.
-    const COMMANDS: &str = "EVAL EVALSHA DEL EXISTS TIME XACK XADD XCLAIM XGROUP XINFO XLEN \
-                            XPENDING XRANGE XREAD XREADGROUP XSETID XTRIM ZADD ZRANGE \
+    const COMMANDS: &str = "EVAL EVALSHA DEL EXISTS GET SET TIME XACK XADD XCLAIM XGROUP XINFO \
+                            XLEN XPENDING XRANGE XREAD XREADGROUP XSETID XTRIM ZADD ZRANGE \
                             ZRANGEBYSCORE ZREM ZSCORE";
     let place = Place::plain();
     let commands: Vec<_> = COMMANDS.split(' ').map(|name| format!("+{name}")).collect();

@@ -32,6 +32,7 @@ pub(crate) fn tests(suite: Suite) -> Suite {
     tests![
         a_release_is_by_the_distance_to_the_callers_time,
         what_a_dropped_call_took_is_given_back_at_once,
+        what_comes_again_and_what_is_new_take_turns,
         who_waits_costs_a_few_commands_a_second,
         faults::scripts_that_are_gone_come_back,
         faults::a_full_server_refuses_and_takes_more_once_there_is_room,
@@ -54,6 +55,7 @@ pub(crate) fn tests(suite: Suite) -> Suite {
         strangers::however_much_a_stranger_left_is_taken_over,
         watermark::no_entry_is_stored_before_the_watermark,
         watermark::it_is_never_past_a_message_on_a_stream_that_is_ahead,
+        watermark::what_was_stored_ahead_is_remembered_until_it_is_settled,
         watermark::a_payment_in_time_counts_on_a_stream_that_is_ahead,
     ]
 }
@@ -138,6 +140,40 @@ fn what_a_dropped_call_took_is_given_back_at_once() {
         }
         assert_eq!(receive(&*other, LIMIT).await.len(), 1);
     });
+}
+
+fn what_comes_again_and_what_is_new_take_turns() {
+    const PUT_OFF: usize = 300;
+    let place = Place::plain();
+    place.block_on(async {
+        let bus = open(&place, "").await;
+        let consumer = join(&bus, LIMIT * 6).await;
+        publish(&bus, PUT_OFF).await;
+        let mut held = Vec::new();
+        while held.len() < PUT_OFF {
+            held.extend(receive(&*consumer, LIMIT).await);
+        }
+        put_off(&place, &*consumer, &held).await;
+        publish(&bus, PUT_OFF).await;
+        for max in [256, 3, 2, 1] {
+            let mut attempts = Vec::new();
+            for _ in 0..2 {
+                let came = consumer.receive(ReceiveOptions::new(max)).await.expect("it receives");
+                assert_eq!(came.len(), max, "there is more of both");
+                attempts.extend(came.iter().map(|came| came.attempt));
+                put_off(&place, &*consumer, &came).await;
+            }
+            let new = attempts.iter().filter(|attempt| **attempt == 1).count();
+            assert_eq!(new, max, "half of two calls for {max}, came attempts {attempts:?}");
+        }
+    });
+}
+
+/// Gives back, to come again at once.
+async fn put_off(place: &Place, consumer: &dyn Consumer, held: &[Delivery]) {
+    let at = place.now();
+    let releases: Vec<_> = held.iter().map(|d| Release { receipt: d.receipt, at }).collect();
+    consumer.release(&releases).await.expect("it releases");
 }
 
 fn who_waits_costs_a_few_commands_a_second() {

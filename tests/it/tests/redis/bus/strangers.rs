@@ -93,6 +93,7 @@ pub(super) fn a_stream_that_nobody_of_ours_reads_is_trimmed_by_hand() {
     /// As docs/backends/redis.md says.
     const SCRIPT: &str = include_str!("../../../../../backends/src/redis/scripts/bus/trim.lua");
     const LATE: &str = "bus:{payment:late}";
+    const AHEAD: &str = "bus:{payment:late}:ahead";
     let place = Place::plain();
     place.block_on(async {
         let bus = open(&place, "?retain=1s").await;
@@ -100,7 +101,8 @@ pub(super) fn a_stream_that_nobody_of_ours_reads_is_trimmed_by_hand() {
         bus.publish(&late).await.expect("it is published");
         place.server.cli(&["XGROUP", "CREATE", LATE, "refunds", "0"]);
         place.pause(Duration::from_millis(5)).await;
-        let trim = || place.server.cli(&["EVAL", SCRIPT, "1", LATE, "refunds", "1", "10000"]);
+        let trim =
+            || place.server.cli(&["EVAL", SCRIPT, "2", LATE, AHEAD, "refunds", "1", "10000"]);
         assert_eq!(trim(), "0", "nobody has read it");
         let read = ["XREADGROUP", "GROUP", "refunds", "m", "NOACK", "STREAMS", LATE, ">"];
         place.server.cli(&read);

@@ -8,10 +8,10 @@ use expirer_core::event::{Price, Ticket};
 use expirer_core::flow::{Canceller, Env, Orders, Recorder};
 use expirer_core::observe::Silent;
 use expirer_core::order::{Draft, Input, Phase};
-use expirer_core::{Group, OrderId, TicketId, Timestamp, UserId};
+use expirer_core::{EventBus, Group, OrderId, TicketId, Timestamp, UserId};
 use futures_lite::future;
 
-use super::{KEY, LIMIT, SUBJECT, ack, join, open, progress, receive};
+use super::{KEY, LIMIT, SUBJECT, ack, join, open, progress, publish, receive};
 use crate::place::{Place, options};
 
 /// What an operator, or a clock that was set back since, has left: the end of a stream is far ahead.
@@ -51,6 +51,71 @@ pub(super) fn it_is_never_past_a_message_on_a_stream_that_is_ahead() {
             assert!(stored <= settled && settled <= now, "settled: {settled}, not by {now}");
         }
     });
+}
+
+pub(super) fn what_was_stored_ahead_is_remembered_until_it_is_settled() {
+    let place = Place::plain();
+    place.block_on(async {
+        let bus = open(&place, "?retain=1s").await;
+        let consumer = join(&bus, LIMIT).await;
+        let worked_off = async || progress(&bus, "a").await.worked_off.expect("a watermark");
+        for by_progress in [false, true] {
+            let (stored, end) = stored_ahead(&place, &bus, by_progress).await;
+            until(&place, async || server_millis(&place) > end).await;
+            assert!(worked_off().await <= stored, "unread");
+            let came = receive(&*consumer, LIMIT).await;
+            let last = came.last().expect("the payment");
+            assert_eq!(last.published.as_millis(), end, "it counts as stored when it was not");
+            assert!(worked_off().await <= stored, "held");
+            ack(&*consumer, &came).await;
+            assert!(worked_off().await.as_millis() > end, "settled");
+            publish(&bus, 1).await;
+            let came = receive(&*consumer, LIMIT).await;
+            assert_eq!(worked_off().await, came[0].published, "beyond what was ahead");
+            ack(&*consumer, &came).await;
+            let is_forgotten = async || {
+                assert_eq!(receive(&*consumer, SOON).await, []);
+                place.server.cli(&["EXISTS", "bus:{order:created}:ahead"]) == "0"
+            };
+            until(&place, is_forgotten).await;
+        }
+    });
+}
+
+/// Sets the end of the stream ahead, lets us look at it, and adds an entry as a stranger does: when
+/// that was, and when it says it was.
+async fn stored_ahead(
+    place: &Place,
+    bus: &Arc<dyn EventBus>,
+    by_progress: bool,
+) -> (Timestamp, i64) {
+    let limit = place.now() + LIMIT;
+    loop {
+        let end = server_millis(place) + 2000;
+        place.server.cli(&["XADD", KEY, &format!("{end}-0"), "data", "{}"]);
+        if by_progress {
+            let read = ["XREADGROUP", "GROUP", "a", "cli", "NOACK", "STREAMS", KEY, ">"];
+            place.server.cli(&read);
+            progress(bus, "a").await;
+        } else {
+            let consumer = join(bus, LIMIT).await;
+            ack(&*consumer, &receive(&*consumer, LIMIT).await).await;
+        }
+        let stored = place.now();
+        let id = place.server.cli(&["XADD", KEY, "*", "data", "{}"]);
+        if id.starts_with(&format!("{end}-")) {
+            return (stored, end);
+        }
+        assert!(stored < limit, "the machine is too slow for what this shows");
+    }
+}
+
+/// The server's clock.
+fn server_millis(place: &Place) -> i64 {
+    let time = place.server.cli(&["TIME"]);
+    let mut parts = time.lines().map(|part| part.parse::<i64>().expect("a number"));
+    let (seconds, micros) = (parts.next().expect("seconds"), parts.next().expect("micros"));
+    seconds * 1000 + micros / 1000
 }
 
 pub(super) fn a_payment_in_time_counts_on_a_stream_that_is_ahead() {
