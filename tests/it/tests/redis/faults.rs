@@ -152,6 +152,32 @@ pub(crate) fn the_layout_survives_a_flush() {
     });
 }
 
+pub(crate) fn a_timer_whose_key_was_lost_is_stored_again() {
+    let place = Place::plain();
+    place.block_on(async {
+        let queue = place.queue().await.expect("a queue");
+        let (due, later) = (place.now(), place.now() + Duration::from_secs(3600));
+        let timers = [timer("o1", due), timer("o2", due)];
+        queue.schedule(&timers).await.expect("scheduled");
+        assert_eq!(queue.lease(waiting(2)).await.expect("leases").len(), 2);
+        assert_eq!(place.server.cli(&["DEL", "{expirer:q:0}:leased"]), "1");
+        queue.schedule(&timers[..1]).await.expect("scheduled");
+        let leases = queue.lease(waiting(2)).await.expect("leases");
+        assert_eq!(ids(&leases), ["o1"]);
+        queue.schedule(&timers).await.expect("scheduled");
+        let others = queue.lease(waiting(2)).await.expect("leases");
+        assert_eq!(ids(&others), ["o2"], "the other one is still leased");
+        let back = |lease: &Lease| Release { receipt: lease.receipt, at: later };
+        queue.release(&[back(&leases[0]), back(&others[0])]).await.expect("given back");
+        queue.schedule(&timers).await.expect("scheduled");
+        assert!(queue.lease(LeaseOptions::new(2)).await.expect("a look").is_empty());
+        assert_eq!(place.server.cli(&["DEL", "{expirer:q:0}:due"]), "1");
+        queue.schedule(&timers).await.expect("scheduled");
+        let leases = queue.lease(waiting(2)).await.expect("leases");
+        assert_eq!(ids(&leases), ["o1", "o2"]);
+    });
+}
+
 pub(crate) fn a_key_of_another_type_is_named_and_nothing_panics() {
     let place = Place::plain();
     place.block_on(async {

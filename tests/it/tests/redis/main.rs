@@ -69,6 +69,7 @@ fn faults(suite: Suite) -> Suite {
     tests![
         faults::scripts_are_loaded_again_after_a_flush,
         faults::a_full_server_refuses_and_takes_more_once_there_is_room,
+        faults::a_timer_whose_key_was_lost_is_stored_again,
         faults::a_key_of_another_type_is_named_and_nothing_panics,
         faults::a_foreign_member_stands_in_nobodys_way,
         faults::another_number_of_shards_is_refused,
