@@ -10,15 +10,15 @@ mod shard;
 mod wakes;
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_core::queue::LEASE_MAX;
 use expirer_core::{
-    Clock, DelayQueue, Lease, LeaseOptions, OrderId, QueueCapabilities, QueueStats, Receipt,
-    Release, Result, Timer, Timestamp,
+    Clock, DelayQueue, Error, ErrorKind, Lease, LeaseOptions, OrderId, QueueCapabilities,
+    QueueStats, Receipt, Release, Result, Timer, Timestamp,
 };
 use foldhash::quality::FixedState;
 use futures_lite::future;
@@ -34,7 +34,7 @@ use super::error::unreadable;
 use super::inspect::inspect;
 use super::layout::{self, Kind, shard_of};
 use super::script::Call;
-use super::url::{Options, Part, SHARDS_MAX};
+use super::url::{Options, Part};
 use super::{BACKEND, PREFIX};
 use crate::connect::{ConnectOptions, Opened};
 
@@ -50,9 +50,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 pub struct RedisQueue {
     connection: Arc<Connection>,
     prefix: String,
-    /// As many as there may be; the first `count` are in use.
     shards: Vec<Shard>,
-    count: AtomicU16,
     /// When to look at the layout again, in milliseconds.
     layout_at: AtomicI64,
     channel: String,
@@ -90,8 +88,7 @@ impl RedisQueue {
         let queue = Self {
             connection,
             prefix: prefix.to_owned(),
-            shards: (0..usize::from(SHARDS_MAX)).map(|n| Shard::new(prefix, n)).collect(),
-            count: AtomicU16::new(layout.shards),
+            shards: (0..usize::from(layout.shards)).map(|n| Shard::new(prefix, n)).collect(),
             layout_at: AtomicI64::new(options.clock.now().as_millis() + LAYOUT_MS),
             channel: channel(prefix),
             clock: Arc::clone(&options.clock),
@@ -104,22 +101,37 @@ impl RedisQueue {
         Ok(Opened { backend: queue, warnings: inspection.warnings })
     }
 
-    fn shards(&self) -> &[Shard] {
-        &self.shards[..usize::from(self.count.load(Ordering::Relaxed))]
-    }
-
-    /// Records the layout again where it is gone. Where another handle was faster, its layout holds
-    /// for this one, too: else one would look where the other does not store.
+    /// Looks at the layout once in a while; with each call, while it is another one.
     async fn keep_layout(&self) -> Result<()> {
         let (now, at) = (self.clock.now().as_millis(), self.layout_at.load(Ordering::Relaxed));
-        let (next, order) = (now + LAYOUT_MS, Ordering::Relaxed);
-        if now < at || self.layout_at.compare_exchange(at, next, order, order).is_err() {
+        // With more than that to go, our clock was set back.
+        if (1..=LAYOUT_MS).contains(&at.saturating_sub(now)) {
             return Ok(());
         }
-        let count = self.count.load(order);
-        let layout = layout::record(&self.connection, Kind::Queue, &self.prefix, count).await?;
-        self.count.store(layout.shards, order);
-        Ok(())
+        let checked = self.check_layout().await;
+        let kind = checked.as_ref().err().map(Error::kind);
+        if !matches!(kind, Some(ErrorKind::Unsupported | ErrorKind::Corrupt)) {
+            self.layout_at.store(now + LAYOUT_MS, Ordering::Relaxed);
+        }
+        checked
+    }
+
+    /// Records the layout again where it is gone. Another number of shards is refused: one handle
+    /// would look where the other does not store.
+    async fn check_layout(&self) -> Result<()> {
+        let ours = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
+        let layout = layout::record(&self.connection, Kind::Queue, &self.prefix, ours).await?;
+        if layout.shards == ours {
+            return Ok(());
+        }
+        let text = format!(
+            "{}: the queue {:?} has {} shards now and had {ours} when this process began: start \
+             it again, without shards in the URL",
+            self.connection.place(),
+            self.prefix,
+            layout.shards
+        );
+        Err(Error::new(ErrorKind::Unsupported, BACKEND, "layout", text))
     }
 
     /// Runs calls of which nothing but an error matters.
@@ -134,7 +146,7 @@ impl RedisQueue {
         id: impl Fn(&T) -> &OrderId,
         call: impl Fn(&Shard, &[&'a T]) -> Call,
     ) -> Vec<Call> {
-        let shards = self.shards();
+        let shards = &self.shards;
         let mut parts: Vec<Vec<&T>> = shards.iter().map(|_| Vec::new()).collect();
         items.for_each(|item| parts[shard_of(id(item), shards.len())].push(item));
         let parts = shards.iter().zip(&parts);
@@ -146,7 +158,7 @@ impl RedisQueue {
     /// Looks at the shards, beginning with another one each time, and ends with the first round
     /// that gave something. A round has so many shards that each may give at least one.
     async fn look(&self, max: usize, duration: Duration) -> Result<Look> {
-        let count = self.shards().len();
+        let count = self.shards.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let order: Vec<usize> = (0..count).map(|at| turn.wrapping_add(at) % count).collect();
         let mut all = Look::default();
@@ -165,7 +177,7 @@ impl RedisQueue {
 
     /// Claims from some shards, each up to `share`. One that fails hides nothing that others gave.
     async fn look_at(&self, round: &[usize], share: usize, duration: Duration) -> Result<Look> {
-        let tell = duration < wakes::poll(self.shards().len());
+        let tell = duration < wakes::poll(self.shards.len());
         let tokens: Vec<u64> =
             round.iter().map(|_| self.tokens.fetch_add(1, Ordering::Relaxed)).collect();
         let claim = |(shard, token): (&usize, &u64)| {
@@ -212,7 +224,7 @@ impl RedisQueue {
 
     /// Waits until it is worth looking again, but not beyond `deadline`.
     async fn wait(&self, ear: &wakes::Ear<'_>, look: &Look, asked: Timestamp, deadline: Timestamp) {
-        let poll = self.wakes.poll(self.shards().len());
+        let poll = self.wakes.poll(self.shards.len());
         let next = look.next.map_or(poll, |next| next.clamp(PAUSE_MIN, poll));
         let mut until = (asked + next).min(deadline);
         let mut known = Timestamp::from_millis(until.as_millis() - look.ahead_ms);
@@ -313,7 +325,7 @@ impl DelayQueue for RedisQueue {
     }
 
     async fn stats(&self) -> Result<QueueStats> {
-        let calls = self.shards().iter().map(Shard::stats).collect();
+        let calls = self.shards.iter().map(Shard::stats).collect();
         let mut stats = QueueStats::default();
         for answer in self.connection.run("stats", calls).await {
             let (pending, leased, next): (u64, u64, String) =
