@@ -28,7 +28,7 @@ use redis::{
 use tokio::sync::watch;
 
 use super::BACKEND;
-use super::error::{classify, unreadable};
+use super::error::{classify, classify_tls, unreadable};
 use super::join::join_all;
 use super::script::{Call, Script, pipeline, with_text};
 use super::target::{Link, Patience, Target};
@@ -41,6 +41,7 @@ const PIPELINE_MAX: usize = 64;
 pub(crate) struct Connection {
     target: Target,
     place: String,
+    is_tls: bool,
     slot: Arc<Mutex<Slot>>,
     turn: AtomicU64,
 }
@@ -78,21 +79,31 @@ impl Connection {
     /// what connecting gives.
     pub(crate) async fn open(options: &Options, answer: Duration) -> Result<Self> {
         let patience = Patience { connect: answer, answer };
-        let connection = Self::lazy(Target::new(options, patience)?, options.place());
+        let connection = Self::lazy(options, patience)?;
         connection.lend("connect").await?;
         Ok(connection)
     }
 
     /// A handle with a connection of its own, for commands that block for up to `block`. It
     /// connects with its first call.
+    ///
+    /// # Errors
+    /// As for certificates in [`open`](Self::open).
     pub(crate) fn blocking(&self, options: &Options, block: Duration) -> Result<Self> {
         let patience = self.target.patience();
-        let patience = Patience { answer: patience.answer + block, ..patience };
-        Ok(Self::lazy(Target::new(options, patience)?, self.place.clone()))
+        Self::lazy(options, Patience { answer: patience.answer + block, ..patience })
     }
 
-    fn lazy(target: Target, place: String) -> Self {
-        Self { target, place, slot: Arc::default(), turn: AtomicU64::new(0) }
+    /// Another handle on the same, which connects with its first call and reads no file.
+    pub(crate) fn another(&self) -> Self {
+        let (target, place) = (self.target.clone(), self.place.clone());
+        Self { target, place, is_tls: self.is_tls, slot: Arc::default(), turn: AtomicU64::new(0) }
+    }
+
+    fn lazy(options: &Options, patience: Patience) -> Result<Self> {
+        let (target, place) = (Target::new(options, patience)?, options.place());
+        let is_tls = options.tls.is_some();
+        Ok(Self { target, place, is_tls, slot: Arc::default(), turn: AtomicU64::new(0) })
     }
 
     pub(crate) const fn is_cluster(&self) -> bool {
@@ -278,6 +289,7 @@ impl Connection {
         let opened = opening.wait_for(Option::is_some).await.ok().and_then(|opened| opened.clone());
         match opened.unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::NotConnected).into())) {
             Ok((link, generation)) => Ok(Lent { link, generation, is_new: true }),
+            Err(error) if self.is_tls => Err(classify_tls(op, &self.place, &error)),
             Err(error) => Err(self.classify(op, &error)),
         }
     }

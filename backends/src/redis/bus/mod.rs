@@ -94,7 +94,7 @@ impl RedisBus {
         let connection = Arc::new(Connection::open(&parsed, options.answer_within).await?);
         let inspection = inspect(&connection).await?;
         let clock = Arc::clone(&options.clock);
-        let watch = Watch::new(Arc::clone(&connection), parsed.clone(), Arc::clone(&clock));
+        let watch = Watch::new(&connection, &parsed, Arc::clone(&clock))?;
         let shared = Arc::new(Shared {
             connection,
             clock,

@@ -36,8 +36,7 @@ fn bound() -> (Connection, TcpListener) {
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let options = Options::parse(&url, Part::Queue).unwrap();
     let patience = Patience { connect: PATIENCE, answer: PATIENCE };
-    let target = Target::new(&options, patience).unwrap();
-    (Connection::lazy(target, options.place()), listener)
+    (Connection::lazy(&options, patience).unwrap(), listener)
 }
 
 fn serve_beside(number: usize, stream: TcpStream, answer: &Arc<impl Answer>) {
