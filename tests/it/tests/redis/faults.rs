@@ -142,13 +142,40 @@ pub(crate) fn the_layout_survives_a_flush() {
         let error = open("?shards=3").await.expect_err("the layout is there again");
         assert!(error.to_string().contains("has 4 shards"), "{error}");
         assert_eq!(place.server.cli(&["FLUSHALL"]), "OK");
-        let other = open("?shards=9").await.expect("it is the first to record it");
-        later();
-        let timers: Vec<_> = (0..50).map(|n| timer(&format!("o{n}"), right.now())).collect();
-        first.schedule(&timers).await.expect("scheduled");
-        assert_eq!(other.stats().await.expect("stats").pending, 50, "it looks where they are");
-        other.schedule(&timers).await.expect("scheduled");
-        assert_eq!(first.stats().await.expect("stats").pending, 50, "the same for both");
+        ahead.fetch_sub(3_600_000, Ordering::SeqCst);
+        first.schedule(&[timer("o1", right.now())]).await.expect("scheduled");
+        let error = open("?shards=3").await.expect_err("a clock set back puts nothing off");
+        assert!(error.to_string().contains("has 4 shards"), "{error}");
+    });
+}
+
+pub(crate) fn another_layout_is_refused_with_each_call() {
+    let place = Place::plain();
+    place.block_on(async {
+        let (right, ahead) = (place.time().clock(), Arc::new(AtomicI64::new(0)));
+        let mut options = options();
+        options.clock = Arc::new(Wrong { right: Arc::clone(right), ahead_ms: Arc::clone(&ahead) });
+        let url = format!("{}?shards=4", place.url());
+        let queue = connect::queue(&url, &options).await.expect("a queue").backend;
+        let timers = [timer("o1", right.now())];
+        for (field, value, said) in [("format", "2", "format"), ("shards", "9", "has 9 shards")] {
+            place.server.cli(&["HSET", "{expirer:q}:layout", field, value]);
+            ahead.fetch_add(60_000, Ordering::SeqCst);
+            for _ in 0..2 {
+                let scheduled = queue.schedule(&timers).await;
+                let leased = queue.lease(LeaseOptions::new(1)).await.map(drop);
+                for answer in [scheduled, leased] {
+                    let error = answer.expect_err("another layout");
+                    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+                    assert!(error.to_string().contains(said), "{error}");
+                }
+            }
+            assert_eq!(queue.stats().await.expect("stats").pending, 0);
+            assert_eq!(place.server.cli(&["FLUSHALL"]), "OK");
+        }
+        queue.schedule(&timers).await.expect("that layout is gone");
+        assert_eq!(ids(&queue.lease(waiting(1)).await.expect("leases")), ["o1"]);
+        assert_eq!(place.server.cli(&["HGET", "{expirer:q}:layout", "shards"]), "4");
     });
 }
 
@@ -315,6 +342,83 @@ pub(crate) fn wrong_credentials_and_missing_permissions_are_told() {
         let due = place.time().clock().now() + Duration::from_millis(300);
         opened.backend.schedule(&[timer("o1", due)]).await.expect("scheduled");
         assert_eq!(ids(&opened.backend.lease(waiting(1)).await.expect("leases")), ["o1"]);
+    });
+}
+
+pub(crate) fn the_permissions_in_the_docs_are_enough() {
+    const DOCS: &str = include_str!("../../../../docs/backends/redis.md");
+    const BEGIN: &str = "`~expirer:* ~{expirer:*`, the channel `&expirer:*`, and\n`";
+    let (_, rest) = DOCS.split_once(BEGIN).expect("the keys and the channel");
+    let (commands, _) = rest.split_once('`').expect("the end of the commands");
+    let place = Place::plain();
+    let keys = ["ACL", "SETUSER", "app", "on", ">pw", "resetchannels", "&expirer:*"];
+    let mut user = [&keys[..], &["~expirer:*", "~{expirer:*"]].concat();
+    user.extend(commands.split(' '));
+    assert_eq!(place.server.cli(&user), "OK");
+    place.block_on(async {
+        let url = place.url().replace("redis://", "redis://app:pw@");
+        let opened = connect::queue(&url, &options()).await.expect("it opens");
+        assert!(opened.backend.capabilities().durable, "{:?}", opened.warnings);
+        let queue = opened.backend;
+        let due = place.now();
+        let timers: Vec<_> = (0..4).map(|n| timer(&format!("o{n}"), due)).collect();
+        queue.schedule(&timers).await.expect("it schedules");
+        let short = LeaseOptions::new(9).with_duration(Duration::from_millis(1));
+        assert_eq!(queue.lease(short).await.expect("it leases").len(), 4);
+        let leases = queue.lease(waiting(2)).await.expect("it gives back what ran out");
+        let [acked, released] = &leases[..] else { panic!("came {leases:?}") };
+        queue.ack(&[acked.receipt]).await.expect("it acks");
+        let release = Release { receipt: released.receipt, at: due };
+        queue.release(&[release]).await.expect("it releases");
+        queue.schedule(&timers).await.expect("it schedules what is held");
+        queue.cancel(&[timers[0].id.clone()]).await.expect("it cancels");
+        queue.stats().await.expect("it counts");
+        let refusals = place.server.cli(&["ACL", "LOG"]);
+        assert!(!refusals.contains("lua"), "within a script: {refusals}");
+        let error = refused(&format!("{url}?prefix=other")).await;
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    });
+}
+
+/// A server that says the same to each who comes, and nothing more.
+fn stranger(greeting: &'static [u8]) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            drop(std::io::Write::write_all(&mut stream, greeting));
+            open.push(stream);
+        }
+    });
+    port
+}
+
+pub(crate) fn a_server_of_another_kind_is_told_in_one_line() {
+    const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+    const SSH: &[u8] = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n";
+    const REDIS: &[u8] = b"-ERR unknown command\r\n";
+    let (protocol, plain) = ("does not speak the Redis protocol", "without TLS");
+    let unsupported = ErrorKind::Unsupported;
+    runtime().block_on(async {
+        for (scheme, greeting, kind, said) in [
+            ("redis", HTTP, unsupported, protocol),
+            ("redis", SSH, unsupported, protocol),
+            ("redis+cluster", HTTP, unsupported, protocol),
+            ("redis+cluster", SSH, unsupported, protocol),
+            ("rediss", REDIS, unsupported, plain),
+            ("rediss+cluster", REDIS, unsupported, plain),
+            ("rediss", b"", ErrorKind::TimedOut, plain),
+            ("rediss+cluster", b"", ErrorKind::TimedOut, plain),
+        ] {
+            let url = format!("{scheme}://127.0.0.1:{}", stranger(greeting));
+            let patience = Duration::from_millis(if greeting.is_empty() { 200 } else { 10_000 });
+            let opened = connect::queue(&url, &options().with_answer_within(patience)).await;
+            let error = opened.map(drop).expect_err(&url);
+            assert_eq!(error.kind(), kind, "{url}: {error}");
+            assert!(error.to_string().contains(said), "{url}: {error}");
+            assert_eq!(error.to_string().lines().count(), 1, "{url}: {error}");
+        }
     });
 }
 

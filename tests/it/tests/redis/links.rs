@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use expirer_backends::connect;
-use expirer_conformance::{Harness, QueueHarness};
-use expirer_core::{ErrorKind, LeaseOptions, Timer};
+use expirer_conformance::{BusHarness, Harness, QueueHarness};
+use expirer_core::{
+    ErrorKind, Group, LeaseOptions, ReceiveOptions, Subject, SubscribeOptions, Timer,
+};
+use futures_lite::future;
 
 use crate::cluster::ClusterPlace;
 use crate::faults::{LONG, ids, timer, waiting};
@@ -24,6 +27,30 @@ pub(crate) fn a_demoted_server_is_left_for_who_has_its_name_now() {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         queue.schedule(&[timer("o1", due)]).await.expect("its name is another's now");
         assert_eq!(ids(&queue.lease(waiting(1)).await.expect("leases")), ["o1"]);
+    });
+}
+
+/// Else one that has expired or moved meanwhile would cost the wake-ups.
+pub(crate) fn a_bus_reads_its_certificates_once() {
+    let place = Place::secured();
+    place.block_on(async {
+        let bus = place.bus().await.expect("a bus");
+        std::fs::remove_file(place.server.dir().join("ca.pem")).expect("it was there");
+        let joining = SubscribeOptions::new(Group::STDIO, [Subject::OrderCreated]);
+        let consumer = bus.subscribe(joining).await.expect("it joins");
+        let receiving = consumer.receive(ReceiveOptions::new(1).with_wait(LONG));
+        let is_read = || place.server.cli(&["INFO", "clients"]).contains("blocked_clients:1");
+        let reading = async {
+            while !is_read() {
+                place.pause(Duration::from_millis(20)).await;
+            }
+            true
+        };
+        let waited = async {
+            drop(receiving.await);
+            false
+        };
+        assert!(future::or(reading, waited).await, "expected a blocking read within {LONG:?}");
     });
 }
 
