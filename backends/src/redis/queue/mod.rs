@@ -9,16 +9,15 @@ mod receipts;
 mod shard;
 mod wakes;
 
-use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_core::queue::LEASE_MAX;
 use expirer_core::{
-    Clock, DelayQueue, Error, ErrorKind, Lease, LeaseOptions, OrderId, QueueCapabilities,
-    QueueStats, Receipt, Release, Result, Timer, Timestamp,
+    Clock, DelayQueue, Lease, LeaseOptions, OrderId, QueueCapabilities, QueueStats, Receipt,
+    Release, Result, Timer, Timestamp,
 };
 use foldhash::quality::FixedState;
 use futures_lite::future;
@@ -32,7 +31,7 @@ use self::wakes::Wakes;
 use super::connection::Connection;
 use super::error::unreadable;
 use super::inspect::inspect;
-use super::layout::{self, Kind, shard_of};
+use super::layout::{Kind, Layout, shard_of};
 use super::script::Call;
 use super::url::{Options, Part};
 use super::{BACKEND, PREFIX};
@@ -40,8 +39,6 @@ use crate::connect::{ConnectOptions, Opened};
 
 /// How late a timer may become visible to a waiter while messages reach it.
 const PRECISION: Duration = Duration::from_millis(50);
-/// How often the layout is looked at: it goes with `FLUSHALL`.
-const LAYOUT_MS: i64 = 10_000;
 /// The shortest pause between two looks of one waiter.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
@@ -49,14 +46,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct RedisQueue {
     connection: Arc<Connection>,
-    prefix: String,
+    layout: Layout,
     shards: Vec<Shard>,
-    /// When to look at the layout again, in milliseconds.
-    layout_at: AtomicI64,
     channel: String,
     clock: Arc<dyn Clock>,
     durable: bool,
-    /// Never the same twice, on any handle: see [`first_token`].
+    /// Never the same twice, on any handle.
     tokens: AtomicU64,
     receipts: Mutex<Receipts>,
     wakes: Arc<Wakes>,
@@ -84,54 +79,21 @@ impl RedisQueue {
         let connection = Arc::new(Connection::open(&parsed, options.answer_within).await?);
         let inspection = inspect(&connection).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
-        let layout = layout::read(&connection, Kind::Queue, prefix, parsed.shards).await?;
+        let clock = Arc::clone(&options.clock);
+        let layout = Layout::open(&connection, &clock, Kind::Queue, prefix, parsed.shards).await?;
         let queue = Self {
             connection,
-            prefix: prefix.to_owned(),
-            shards: (0..usize::from(layout.shards)).map(|n| Shard::new(prefix, n)).collect(),
-            layout_at: AtomicI64::new(options.clock.now().as_millis() + LAYOUT_MS),
+            shards: (0..layout.shards()).map(|number| Shard::new(prefix, number)).collect(),
             channel: channel(prefix),
-            clock: Arc::clone(&options.clock),
+            clock,
             durable: inspection.durable,
-            tokens: AtomicU64::new(first_token(options.seed, layout.read_us)),
+            tokens: AtomicU64::new(layout.first_number(options.seed)),
+            layout,
             receipts: Mutex::default(),
             wakes: Arc::default(),
             turn: AtomicUsize::new(0),
         };
         Ok(Opened { backend: queue, warnings: inspection.warnings })
-    }
-
-    /// Looks at the layout once in a while; with each call, while it is another one.
-    async fn keep_layout(&self) -> Result<()> {
-        let (now, at) = (self.clock.now().as_millis(), self.layout_at.load(Ordering::Relaxed));
-        // With more than that to go, our clock was set back.
-        if (1..=LAYOUT_MS).contains(&at.saturating_sub(now)) {
-            return Ok(());
-        }
-        let checked = self.check_layout().await;
-        let kind = checked.as_ref().err().map(Error::kind);
-        if !matches!(kind, Some(ErrorKind::Unsupported | ErrorKind::Corrupt)) {
-            self.layout_at.store(now + LAYOUT_MS, Ordering::Relaxed);
-        }
-        checked
-    }
-
-    /// Records the layout again where it is gone. Another number of shards is refused: one handle
-    /// would look where the other does not store.
-    async fn check_layout(&self) -> Result<()> {
-        let ours = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
-        let layout = layout::record(&self.connection, Kind::Queue, &self.prefix, ours).await?;
-        if layout.shards == ours {
-            return Ok(());
-        }
-        let text = format!(
-            "{}: the queue {:?} has {} shards now and had {ours} when this process began: start \
-             it again, without shards in the URL",
-            self.connection.place(),
-            self.prefix,
-            layout.shards
-        );
-        Err(Error::new(ErrorKind::Unsupported, BACKEND, "layout", text))
     }
 
     /// Runs calls of which nothing but an error matters.
@@ -271,7 +233,7 @@ impl RedisQueue {
 #[async_trait]
 impl DelayQueue for RedisQueue {
     async fn schedule(&self, timers: &[Timer]) -> Result<()> {
-        self.keep_layout().await?;
+        self.layout.keep("schedule").await?;
         let calls = self.spread(
             last_of_each(timers),
             |timer| &timer.id,
@@ -295,7 +257,7 @@ impl DelayQueue for RedisQueue {
         let ear = self.wakes.ear();
         loop {
             ear.clear();
-            self.keep_layout().await?;
+            self.layout.keep("lease").await?;
             let asked = self.clock.now();
             let look = self.look(max, duration).await?;
             if !look.leases.is_empty() || self.clock.now() >= deadline {
@@ -346,13 +308,6 @@ impl DelayQueue for RedisQueue {
         capabilities.precision = PRECISION;
         capabilities
     }
-}
-
-/// Where a handle begins to count its leases: far from every other one. A seed alone is no more
-/// than its owner makes of it, and two handles of one process may share it; the server tells none
-/// of them the same time.
-fn first_token(seed: u64, read_us: u64) -> u64 {
-    FixedState::with_seed(seed).hash_one(read_us)
 }
 
 /// The last entry for each id, so that the order in which calls arrive does not matter.

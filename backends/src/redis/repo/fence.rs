@@ -10,8 +10,8 @@ use std::time::Duration;
 use expirer_core::{Change, Error, ErrorKind, OrderId, Outcome, Record, Result, Revision};
 use redis::{FromRedisValue, Value};
 
+use super::RedisRepo;
 use super::shard::FENCE_ORDERS_MAX;
-use super::{REPLICAS_WAIT, RedisRepo};
 use crate::redis::BACKEND;
 use crate::redis::error::unreadable;
 use crate::redis::join::join_all;
@@ -48,7 +48,7 @@ impl<'a> Seen<'a> {
 impl RedisRepo {
     /// Waits until enough replicas have these orders as they were seen: one answer for each, in
     /// order. What somebody has changed since is unknown. Whatever their number, that takes less than
-    /// twice [`REPLICAS_WAIT`], and the way to the server.
+    /// twice `replicas_wait`, and the way to the server.
     ///
     /// Fences of one node wait one after the other, and nobody knows which those are: so all get a
     /// part of the time at once, and then the first that it did not do for gets the rest. One that
@@ -56,7 +56,7 @@ impl RedisRepo {
     pub(super) async fn confirm(&self, op: &'static str, seen: &[Seen<'_>]) -> Vec<Result<()>> {
         let mut results: Vec<_> = seen.iter().map(|_| Ok(())).collect();
         let fences = self.fences(seen);
-        let share = REPLICAS_WAIT / u32::try_from(fences.len().max(1)).unwrap_or(u32::MAX);
+        let share = self.replicas_wait / u32::try_from(fences.len().max(1)).unwrap_or(u32::MAX);
         let at_once = fences.iter().map(|places| self.fence(op, seen, places, share));
         let mut late = Vec::new();
         for (places, fenced) in fences.iter().zip(join_all(at_once).await) {
@@ -65,7 +65,7 @@ impl RedisRepo {
                 late.push(places);
             }
         }
-        let mut left = REPLICAS_WAIT - share;
+        let mut left = self.replicas_wait - share;
         for places in late {
             if left.is_zero() {
                 break;

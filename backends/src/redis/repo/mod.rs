@@ -10,7 +10,7 @@ mod lookout;
 mod row;
 mod shard;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ use self::row::{Row, Written};
 use self::shard::Shard;
 use super::connection::Connection;
 use super::inspect::{Inspection, inspect};
-use super::layout::{self, Kind, shard_of};
+use super::layout::{Kind, Layout, shard_of};
 use super::script::Call;
-use super::url::{Keep, Options, Part, SHARDS_MAX};
+use super::url::{Keep, Options, Part};
 use super::{BACKEND, PREFIX};
 use crate::connect::{ConnectOptions, Opened};
 
@@ -42,21 +42,16 @@ pub const KEEP: Duration = Duration::from_secs(30 * 86_400);
 pub const AHEAD_KEEP: Duration = Duration::from_secs(86_400);
 /// How many replicas have to acknowledge a commit in a cluster, unless the URL says otherwise.
 pub const REPLICAS_OF_CLUSTER: u16 = 1;
-/// How long a call waits for them: with an answer's usual time, less than a loop's step.
-pub const REPLICAS_WAIT: Duration = Duration::from_millis(400);
-
-/// For how long the layout is taken for what it was: it goes with `FLUSHALL`.
-const LAYOUT_MS: i64 = 10_000;
 
 /// An order repository on Redis.
 #[derive(Debug)]
 pub struct RedisRepo {
     connection: Arc<Connection>,
-    prefix: String,
-    /// When the layout was last what it has to be, in milliseconds.
-    layout_at: AtomicI64,
+    layout: Layout,
     /// The connection that waits for replicas, so that nothing else does.
     waiting: Connection,
+    /// How long a call waits for replicas: with an answer's time, less than a loop's step.
+    replicas_wait: Duration,
     clock: Arc<dyn Clock>,
     shards: Vec<Shard>,
     keep: Keep,
@@ -81,19 +76,21 @@ impl RedisRepo {
         let connection = Arc::new(Connection::open(&parsed, options.answer_within).await?);
         let inspection = inspect(&connection).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
-        let begun = options.clock.now().as_millis();
-        let shards = layout::shards(&connection, Kind::Repo, prefix, parsed.shards).await?;
+        let clock = Arc::clone(&options.clock);
+        let layout = Layout::open(&connection, &clock, Kind::Repo, prefix, parsed.shards).await?;
+        let changes = layout.first_number(options.seed);
+        let replicas_wait = options.answer_within * 4 / 15;
         let usual = if connection.is_cluster() { REPLICAS_OF_CLUSTER } else { 0 };
         let repo = Self {
-            prefix: prefix.to_owned(),
-            layout_at: AtomicI64::new(begun),
-            waiting: connection.blocking(&parsed, REPLICAS_WAIT)?,
-            clock: Arc::clone(&options.clock),
-            shards: (0..shards).map(|number| Shard::new(prefix, number)).collect(),
+            waiting: connection.blocking(&parsed, replicas_wait)?,
+            replicas_wait,
+            clock,
+            shards: (0..layout.shards()).map(|number| Shard::new(prefix, number)).collect(),
+            layout,
             keep: parsed.keep.unwrap_or(Keep::For(KEEP)),
             replicas: parsed.replicas.unwrap_or(usual),
             durable: inspection.durable,
-            changes: AtomicU64::new(options.seed),
+            changes: AtomicU64::new(changes),
             turn: AtomicUsize::new(0),
             unreported: Mutex::default(),
             connection,
@@ -117,20 +114,6 @@ impl RedisRepo {
             ));
         }
         warnings
-    }
-
-    /// Records the layout again where it is gone. Where another one was recorded since, this handle
-    /// is refused for as long as that is so: by following, it would leave behind what it has stored.
-    async fn keep_layout(&self, op: &'static str) -> Result<()> {
-        let now = self.clock.now().as_millis();
-        // A clock that was set back says nothing.
-        if (0..LAYOUT_MS).contains(&(now - self.layout_at.load(Ordering::Relaxed))) {
-            return Ok(());
-        }
-        let shards = u16::try_from(self.shards.len()).unwrap_or(SHARDS_MAX);
-        layout::keep(&self.connection, Kind::Repo, &self.prefix, op, shards).await?;
-        self.layout_at.store(now, Ordering::Relaxed);
-        Ok(())
     }
 
     fn shard(&self, id: &OrderId) -> &Shard {
@@ -178,7 +161,7 @@ impl RedisRepo {
 #[async_trait]
 impl OrderRepo for RedisRepo {
     async fn load(&self, ids: &[OrderId]) -> Result<Vec<Option<Record>>> {
-        self.keep_layout("load").await?;
+        self.layout.keep("load").await?;
         let rows = self.rows("load", ids).await.into_iter();
         let records = rows.map(|row| Ok(row?.map(|row| row.record)));
         let records = records.collect::<Result<Vec<Option<Record>>>>()?;
@@ -188,7 +171,7 @@ impl OrderRepo for RedisRepo {
     }
 
     async fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
-        self.keep_layout("commit").await?;
+        self.layout.keep("commit").await?;
         let mut outcomes = vec![Outcome::Conflict; changes.len()];
         for places in rounds(changes) {
             self.commit_round(changes, &places, &mut outcomes).await?;
@@ -200,7 +183,7 @@ impl OrderRepo for RedisRepo {
     }
 
     async fn overdue(&self, options: OverdueOptions) -> Result<Vec<Record>> {
-        self.keep_layout("overdue").await?;
+        self.layout.keep("overdue").await?;
         self.look(&options).await
     }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use expirer_backends::connect;
-use expirer_backends::redis::repo::REPLICAS_WAIT;
 use expirer_core::{Error, ErrorKind, OrderRepo, Outcome, Result, Revision};
 use tokio::task::JoinHandle;
 
@@ -43,7 +42,7 @@ pub(super) fn in_a_cluster_a_replica_has_what_is_confirmed() {
             more.iter_mut().for_each(|change| change.id = id(&format!("{}x", change.id)));
         }
         // One of three masters has three of eight shards.
-        assert!(took.iter().any(|took| *took < 3 * REPLICAS_WAIT), "{took:?}");
+        assert!(took.iter().any(|took| *took < options().answer_within), "{took:?}");
         let alone = connect::repo(&format!("{url}?replicas=0"), &options()).await.expect("opens");
         put(&*alone.backend, change("q", Revision::ABSENT, PAST)).await;
     });
