@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use expirer_core::{Clock, Error, ErrorKind, OrderId, Result};
 use foldhash::quality::FixedState;
@@ -62,8 +62,10 @@ pub(crate) struct Layout {
     shards: u16,
     /// The server's time when this was read.
     read_us: u64,
-    /// When it was last what it has to be, in milliseconds.
+    /// When it was last looked at, in milliseconds.
     kept_at: AtomicI64,
+    /// Whether it was another one then.
+    is_other: AtomicBool,
 }
 
 impl Layout {
@@ -92,7 +94,16 @@ impl Layout {
         }
         let (connection, clock) = (Arc::clone(connection), Arc::clone(clock));
         let prefix = prefix.to_owned();
-        Ok(Self { connection, clock, kind, prefix, shards, read_us, kept_at })
+        Ok(Self {
+            connection,
+            clock,
+            kind,
+            prefix,
+            shards,
+            read_us,
+            kept_at,
+            is_other: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -108,20 +119,35 @@ impl Layout {
 
     /// Looks once in a while whether it is still recorded, and records it again where it is gone.
     /// Where another one was recorded since, this handle is refused for as long as that is so: by
-    /// following, it would leave behind what it has stored.
+    /// following, it would leave behind what it has stored. Where nobody can say, as when the node of
+    /// this one key is away, it holds as it was.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for another number of shards; else as for [`record`].
     pub(crate) async fn keep(&self, op: &'static str) -> Result<()> {
         let now = self.clock.now().as_millis();
         // A clock that was set back says nothing.
-        if (0..KEPT_MS).contains(&now.saturating_sub(self.kept_at.load(Ordering::Relaxed))) {
+        let is_fresh =
+            (0..KEPT_MS).contains(&now.saturating_sub(self.kept_at.load(Ordering::Relaxed)));
+        let was_other = self.is_other.load(Ordering::Relaxed);
+        if is_fresh && !was_other {
             return Ok(());
         }
+        let checked = self.check(op).await;
+        self.kept_at.store(now, Ordering::Relaxed);
+        let kind = checked.as_ref().err().map(Error::kind);
+        let is_other = matches!(kind, Some(ErrorKind::Unsupported | ErrorKind::Corrupt));
+        if is_other || was_other {
+            self.is_other.store(checked.is_err(), Ordering::Relaxed);
+            return checked;
+        }
+        Ok(())
+    }
+
+    async fn check(&self, op: &'static str) -> Result<()> {
         let Self { connection, kind, prefix, shards, .. } = self;
         let (recorded, _) = record(connection, *kind, prefix, op, *shards).await?;
         if recorded == *shards {
-            self.kept_at.store(now, Ordering::Relaxed);
             return Ok(());
         }
         let text = format!(
