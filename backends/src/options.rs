@@ -17,19 +17,33 @@ pub struct ConnectOptions {
     pub seed: u64,
     /// How long the repository in memory keeps orders that have ended: 1 h.
     pub keep_ended: Duration,
+    /// How long a server may take to connect, and to answer one round of calls: 1.5 s. It has to be
+    /// shorter than the shortest step of the callers (the loops': 2 s), since a caller that gives up
+    /// first would leave a connection that no longer answers in place.
+    pub answer_within: Duration,
 }
+
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 
 impl ConnectOptions {
     /// Options with their defaults.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
-        Self { clock, seed, keep_ended: Duration::from_secs(3600) }
+        let keep_ended = Duration::from_secs(3600);
+        Self { clock, seed, keep_ended, answer_within: ANSWER_WITHIN }
     }
 
     /// Sets how long the repository in memory keeps orders that have ended.
     #[must_use]
     pub const fn with_keep_ended(mut self, keep_ended: Duration) -> Self {
         self.keep_ended = keep_ended;
+        self
+    }
+
+    /// Sets how long a server may take to connect, and to answer one round of calls.
+    #[must_use]
+    pub const fn with_answer_within(mut self, answer_within: Duration) -> Self {
+        self.answer_within = answer_within;
         self
     }
 }

@@ -33,8 +33,10 @@ pub trait EventBus: Debug + Send + Sync + 'static {
     async fn tail(&self, subjects: &[Subject]) -> Result<Box<dyn Tail>>;
 
     /// How far a group has come on a subject. The counts may be a little behind. The watermark may be
-    /// behind too, is never ahead, and never goes back: nothing is stored before it any more. A group
-    /// or a subject that nobody has used yet has nothing waiting and nothing held.
+    /// behind too, is never ahead, and does not go back: nothing is stored before it any more. A
+    /// backend that cannot tell for a while, as where a stream is ahead of its server's clock, says
+    /// 1970, which is always true. A group or a subject that nobody has used yet has nothing waiting
+    /// and nothing held.
     async fn progress(&self, group: &Group, subject: &Subject) -> Result<Progress>;
 
     /// What this backend can and cannot do.

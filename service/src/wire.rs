@@ -58,7 +58,8 @@ impl Parts {
         let bus = bus.map_err(|error| failed("bus", &config.bus, &error))?;
         let ears = Arc::new(Ears::new(&config.roles.value.flows));
         let env = Env::new(Arc::clone(&clock), Arc::<Ears>::clone(&ears));
-        let env = env.with_limits(limits(config, seed, bus.backend.finite.is_some()));
+        let limits = limits(config, seed, bus.backend.finite.is_some());
+        let env = env.with_limits(limits).map_err(|error| error.to_string())?;
         let mut warnings = [queue.warnings, repo.warnings, bus.warnings].concat();
         warnings.sort_unstable();
         // One server may be all three.
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!((shared.lease, shared.step), (usual.lease, usual.step));
         assert_eq!((alone.lease, alone.ack_deadline), (LEASE_ALONE, LEASE_ALONE));
         assert_eq!(alone.step, STEP_ALONE);
-        assert!(alone.step * 3 <= alone.lease, "publish, ack, release");
+        assert!(alone.step * 3 < alone.lease, "publish, ack, release");
         assert_eq!((alone.batch_max, alone.seed), (shared.batch_max, 7));
     }
 
@@ -160,7 +161,7 @@ mod tests {
     async fn it_is_the_end_of_the_input_that_tells() {
         for (bus, step) in [("memory:", Limits::default().step), ("stdio:", STEP_ALONE)] {
             let config = Config::flagged(&[(Key::Bus, bus)]);
-            assert_eq!(Parts::connect(&config).await.unwrap().env.limits.step, step);
+            assert_eq!(Parts::connect(&config).await.unwrap().env.limits().step, step);
         }
     }
 }

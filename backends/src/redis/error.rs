@@ -11,13 +11,46 @@ const FOREIGN: &str = "FOREIGN";
 /// Makes the one error of it; `place` is the address.
 pub(crate) fn classify(op: &'static str, place: &str, error: &RedisError) -> Error {
     let kind = kind(error);
-    let text = match kind {
-        ErrorKind::Unsupported if error.kind() == Kind::Parse => {
-            format!("{place}: does not speak the Redis protocol ({error})")
-        }
-        _ => format!("{place}: {error}"),
+    let text = match stranger(error) {
+        Some(Stranger::Protocol) => format!(
+            "{place}: does not speak the Redis protocol: another server, or a port with TLS, which \
+             needs rediss"
+        ),
+        Some(Stranger::Plain) => format!("{place}: does not speak TLS: {PLAIN}"),
+        None => format!("{place}: {error}"),
     };
     Error::new(kind, BACKEND, op, text)
+}
+
+/// The same for connecting over TLS: a server without it waits for the rest of our greeting.
+pub(crate) fn classify_tls(op: &'static str, place: &str, error: &RedisError) -> Error {
+    let classified = classify(op, place, error);
+    if classified.kind() != ErrorKind::TimedOut {
+        return classified;
+    }
+    let text = format!("{place}: no connection over TLS in time: {PLAIN}");
+    Error::new(ErrorKind::TimedOut, BACKEND, op, text)
+}
+
+const PLAIN: &str = "if this is a port without TLS, write redis instead of rediss";
+
+/// What is at the address instead.
+enum Stranger {
+    /// Another protocol, or TLS where we use none.
+    Protocol,
+    /// No TLS where we use it.
+    Plain,
+}
+
+/// A cluster's client has the parser's words in an error of the connection. They have several lines
+/// and say nothing to a reader.
+fn stranger(error: &RedisError) -> Option<Stranger> {
+    let is_io = error.kind() == Kind::Io;
+    let has = |words: &str| is_io && error.to_string().contains(words);
+    if error.kind() == Kind::Parse || has("Parse error") {
+        return Some(Stranger::Protocol);
+    }
+    has("received corrupt message").then_some(Stranger::Plain)
 }
 
 /// A reply of another shape than the command or script gives.
@@ -43,12 +76,19 @@ fn kind(error: &RedisError) -> ErrorKind {
     }
 }
 
+/// What refuses a connection for good. A cluster's client has the server's words in an error of the
+/// connection.
+const DENIALS: [&str; 4] =
+    ["certificate", "received fatal alert", "authentication failed", "WRONGPASS"];
+
 fn io(error: &RedisError) -> ErrorKind {
     let text = error.to_string();
     if error.is_timeout() || text.contains("timed out") {
         ErrorKind::TimedOut
-    } else if text.contains("certificate") || text.contains("received fatal alert") {
+    } else if DENIALS.iter().any(|denial| text.contains(denial)) {
         ErrorKind::Denied
+    } else if stranger(error).is_some() {
+        ErrorKind::Unsupported
     } else {
         ErrorKind::Unavailable
     }
@@ -133,5 +173,9 @@ mod tests {
         assert_eq!(of(io::ErrorKind::ConnectionRefused, "x"), ErrorKind::Unavailable);
         let tls = "invalid peer certificate: UnknownIssuer";
         assert_eq!(of(io::ErrorKind::InvalidData, tls), ErrorKind::Denied);
+        let password = "AuthenticationFailed: Password authentication failed";
+        let cluster = "Failed to create initial connections";
+        let of_cluster = (Kind::Io, cluster, password.to_owned()).into();
+        assert_eq!(kind(&of_cluster), ErrorKind::Denied);
     }
 }

@@ -16,14 +16,20 @@ use super::BACKEND;
 use super::url::Options;
 use crate::url::{Node, Tls};
 
-/// How long connecting may take.
-pub(crate) const CONNECT_MAX: Duration = Duration::from_millis(1500);
 /// How often a cluster's client looks for a key that has moved before it gives up.
 const REDIRECTS_MAX: u32 = 3;
+
+/// How long a server may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) connect: Duration,
+    pub(crate) answer: Duration,
+}
 
 /// Where to connect.
 #[derive(Clone)]
 pub(crate) struct Target {
+    patience: Patience,
     nodes: Vec<Client>,
     cluster: Option<ClusterClient>,
 }
@@ -49,12 +55,11 @@ impl Link {
 }
 
 impl Target {
-    /// Reads the certificates and makes the clients; connects to nothing. `response` bounds the
-    /// wait for one answer.
+    /// Reads the certificates and makes the clients; connects to nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for certificates that cannot be read.
-    pub(crate) fn new(options: &Options, response: Duration) -> Result<Self> {
+    pub(crate) fn new(options: &Options, patience: Patience) -> Result<Self> {
         let certificates = options.tls.as_ref().map(certificates).transpose()?;
         let infos: Vec<_> = options.nodes.iter().map(|node| info(options, node)).collect();
         let infos = infos.into_iter().collect::<Result<Vec<_>>>()?;
@@ -64,23 +69,27 @@ impl Target {
         };
         let nodes = infos.iter().map(client).collect::<RedisResult<_>>().map_err(refused)?;
         let cluster = match options.cluster {
-            true => Some(cluster(infos, certificates, response).map_err(refused)?),
+            true => Some(cluster(infos, certificates, patience).map_err(refused)?),
             false => None,
         };
-        Ok(Self { nodes, cluster })
+        Ok(Self { patience, nodes, cluster })
+    }
+
+    pub(crate) const fn patience(&self) -> Patience {
+        self.patience
     }
 
     pub(crate) const fn is_cluster(&self) -> bool {
         self.cluster.is_some()
     }
 
-    pub(crate) async fn open(&self, response: Duration) -> RedisResult<Link> {
+    pub(crate) async fn open(&self) -> RedisResult<Link> {
         if let Some(cluster) = &self.cluster {
             return cluster.get_async_connection().await.map(Link::Cluster);
         }
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_MAX))
-            .set_response_timeout(Some(response));
+            .set_connection_timeout(Some(self.patience.connect))
+            .set_response_timeout(Some(self.patience.answer));
         let [node, ..] = &self.nodes[..] else { return Err(nowhere()) };
         node.get_multiplexed_async_connection_with_config(&config).await.map(Link::Node)
     }
@@ -121,11 +130,11 @@ fn info(options: &Options, node: &Node) -> Result<ConnectionInfo> {
 fn cluster(
     nodes: Vec<ConnectionInfo>,
     certificates: Option<TlsCertificates>,
-    response: Duration,
+    patience: Patience,
 ) -> RedisResult<ClusterClient> {
     let mut builder = ClusterClientBuilder::new(nodes)
-        .connection_timeout(CONNECT_MAX)
-        .response_timeout(response)
+        .connection_timeout(patience.connect)
+        .response_timeout(patience.answer)
         .retries(REDIRECTS_MAX)
         .max_retry_wait(200);
     if let Some(certificates) = certificates {

@@ -13,7 +13,7 @@ use crate::url::{self, Node, Secret, Tls};
 const PORT: u16 = 6379;
 const PREFIX_BYTES_MAX: usize = 64;
 /// The most shards of a queue or repository: each costs a command per look.
-const SHARDS_MAX: u16 = 64;
+pub(crate) const SHARDS_MAX: u16 = 64;
 const REPLICAS_MAX: u16 = 5;
 
 /// Which part a URL is for: each takes the options that mean something to it.

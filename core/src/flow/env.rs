@@ -12,6 +12,9 @@ use crate::{Clock, Error, ErrorKind, Result, Timestamp};
 use super::backoff::Backoff;
 use super::bisect::BoxFuture;
 
+/// Publish, ack, release.
+pub(crate) const STEPS_IN_LEASE: u32 = 3;
+
 /// The bounds of the loops, with their defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,7 +29,7 @@ pub struct Limits {
     /// After how long an unsettled message is delivered again: 10 s.
     pub ack_deadline: Duration,
     /// How long one call of a backend may take: 2 s. A lease has to be longer than three of them,
-    /// or nothing is ever published; the ack deadline well beyond one.
+    /// or nothing would ever be published; the ack deadline longer than one, well beyond it.
     pub step: Duration,
     /// The first back-off after a fault: 100 ms.
     pub backoff_min: Duration,
@@ -48,6 +51,29 @@ impl Limits {
     pub(crate) const fn turn(&self) -> Duration {
         self.ack_deadline.saturating_sub(self.step)
     }
+
+    /// Whether what is taken can be settled before it is anybody else's.
+    fn check(&self) -> Result<()> {
+        let Self { lease, ack_deadline, step, .. } = *self;
+        let least = step.saturating_mul(STEPS_IN_LEASE);
+        if lease <= least {
+            return Err(invalid(format!(
+                "lease is {lease:?} and step {step:?}: a lease no longer than three steps \
+                 ({least:?}) runs out before anything is published; lengthen it or shorten step"
+            )));
+        }
+        if ack_deadline <= step {
+            return Err(invalid(format!(
+                "ack_deadline is {ack_deadline:?} and step {step:?}: no batch is worked off before \
+                 it comes again; lengthen ack_deadline or shorten step"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(text: String) -> Error {
+    Error::new(ErrorKind::Invalid, "flow", "limits", text)
 }
 
 impl Default for Limits {
@@ -75,8 +101,7 @@ pub struct Env {
     pub clock: Arc<dyn Clock>,
     /// Where the loops report.
     pub observer: Arc<dyn Observer>,
-    /// Their bounds.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 impl Env {
@@ -87,10 +112,20 @@ impl Env {
     }
 
     /// Sets the bounds.
-    #[must_use]
-    pub fn with_limits(mut self, limits: Limits) -> Self {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a [lease](Limits::lease) no longer than three
+    /// [steps](Limits::step), or an [ack deadline](Limits::ack_deadline) no longer than one.
+    pub fn with_limits(mut self, limits: Limits) -> Result<Self> {
+        limits.check()?;
         self.limits = limits;
-        self
+        Ok(self)
+    }
+
+    /// Their bounds.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -210,6 +245,25 @@ mod tests {
     fn a_turn_fits_into_the_ack_deadline_and_every_step_into_the_lease() {
         let limits = Limits::default();
         assert!(limits.turn() + limits.step <= limits.ack_deadline);
-        assert!(limits.step * 3 <= limits.lease, "publish, ack, release");
+        limits.check().expect("the defaults hold");
+    }
+
+    #[test]
+    fn limits_under_which_nothing_would_be_settled_are_refused() {
+        let millis = Duration::from_millis;
+        for (lease, ack_deadline, step, named) in [
+            (3001, 1001, 1000, None),
+            (3000, 1001, 1000, Some("lease is 3s and step 1s")),
+            (0, 1001, 0, Some("lease is 0ns")),
+            (3001, 1000, 1000, Some("ack_deadline is 1s and step 1s")),
+            (u64::MAX, u64::MAX, u64::MAX, Some("lease is")),
+        ] {
+            let (lease, ack_deadline, step) = (millis(lease), millis(ack_deadline), millis(step));
+            let limits = Limits { lease, ack_deadline, step, ..Limits::default() };
+            let error = World::default().env().with_limits(limits).err();
+            assert_eq!(error.as_ref().map(Error::kind), named.map(|_| ErrorKind::Invalid));
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(text.contains(named.unwrap_or_default()), "{text}");
+        }
     }
 }

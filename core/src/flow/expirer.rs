@@ -7,7 +7,7 @@ use futures_lite::future::yield_now;
 
 use super::backoff::Backoff;
 use super::bisect::bisect;
-use super::env::{Env, Limits, Stop};
+use super::env::{Env, Limits, STEPS_IN_LEASE, Stop};
 use crate::event::{Event, ExpirationComplete};
 use crate::observe::{Flow, Signal};
 use crate::{
@@ -92,7 +92,7 @@ impl Expirer {
     /// Publishes while the leases leave time to ack: what is not confirmed by then is released.
     async fn publish(&self, messages: &[Message], taken: Timestamp) -> Result<()> {
         let Limits { lease, step, .. } = self.env.limits;
-        if self.env.now().since(taken) + step * 3 > lease {
+        if self.env.now().since(taken) + step * STEPS_IN_LEASE > lease {
             let text = "the leases run out before all is published";
             return Err(Error::new(ErrorKind::TimedOut, "flow", "publish", text));
         }

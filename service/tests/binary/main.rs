@@ -16,6 +16,7 @@ mod servers {
     pub(crate) mod certificates;
     #[cfg(feature = "nats")]
     pub(crate) mod nats;
+    pub(crate) mod ports;
     pub(crate) mod process;
     pub(crate) mod redis;
 }

@@ -84,7 +84,7 @@ async fn work_off(stage: &Stage<'_>, queue: &Arc<Picky>) {
     let mut limits = Limits::default();
     limits.batch_max = BATCH as usize;
     let clock = Arc::clone(stage.harness.time().clock());
-    let env = Env::new(clock, Arc::new(Silent)).with_limits(limits);
+    let env = Env::new(clock, Arc::new(Silent)).with_limits(limits).expect("they hold");
     let scheduler = Scheduler::new(Arc::clone(&stage.bus), Arc::<Picky>::clone(queue), env);
     let (end, group) = (stage.now() + LIMIT, Group::EXPIRATION_SERVICE);
     let done = async {

@@ -1,7 +1,7 @@
 //! Compare-and-set: who was first has won, and the others are told.
 
 use expirer_core::order::State;
-use expirer_core::{Outcome, Revision};
+use expirer_core::{ErrorKind, Outcome, Revision};
 use futures_lite::FutureExt;
 
 use super::stage::{
@@ -140,19 +140,27 @@ pub(super) async fn no_racing_update_is_lost(harness: &dyn RepoHarness) {
         stages.push(Stage::on(harness).await);
     }
     stages[0].put(new("o1", marked(0))).await;
-    together(stages.iter().map(|stage| count_up(stage, UPDATES).boxed()).collect()).await;
+    let race = stages.iter().map(|stage| count_up(stage, UPDATES).boxed()).collect();
+    let unknown: u64 = together(race).await.into_iter().sum();
     let record = stages[0].load("o1").await.expect("is there");
-    assert_eq!(record.state, marked(WRITERS as u64 * UPDATES));
+    let confirmed = WRITERS as u64 * UPDATES;
+    let is_one = |count| record.state == marked(count);
+    assert!((confirmed..=confirmed + unknown).any(is_one), "{confirmed}, and {unknown} unknown");
 }
 
-/// Adds one to the version, so often, each time against whoever else does.
-async fn count_up(stage: &Stage<'_>, times: u64) {
-    let mut done = 0;
+/// Adds one to the version, so often, each time against whoever else does; how many additions more
+/// nobody knows about. A backend may not know its own commit again once somebody has changed it.
+async fn count_up(stage: &Stage<'_>, times: u64) -> u64 {
+    let (mut done, mut unknown) = (0, 0);
     while done < times {
         let record = stage.load("o1").await.expect("is there");
         let State::Order(order) = record.state else { panic!("it is an order") };
         futures_lite::future::yield_now().await;
         let change = next("o1", record.revision, marked(order.version + 1));
-        done += u64::from(stage.commit(&[change]).await[0] != Outcome::Conflict);
+        match stage.repo.commit(&[change]).await {
+            Err(error) if error.kind() == ErrorKind::TimedOut => unknown += 1,
+            answer => done += u64::from(answer.expect("commits") != [Outcome::Conflict]),
+        }
     }
+    unknown
 }

@@ -138,6 +138,8 @@ impl Stage {
         let mut limits = Limits::default();
         limits.batch_max = BATCH_MAX;
         limits.seed = actor.name as u64;
-        Env::new(actor.clock.clone(), self.watch.observer(actor)).with_limits(limits)
+        Env::new(actor.clock.clone(), self.watch.observer(actor))
+            .with_limits(limits)
+            .expect("they hold")
     }
 }

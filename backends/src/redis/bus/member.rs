@@ -127,13 +127,15 @@ impl Member {
         let mut look = Look::begin(Arc::clone(&self));
         let (count, mut room, mut failure) = (self.seats.len(), max, None);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        // Changes with each round of turns, and so for each seat.
+        let again_first = (turn / count.max(1)).is_multiple_of(2);
         let mut open: Vec<usize> = (0..count).map(|at| turn.wrapping_add(at) % count).collect();
         while room > 0 && !open.is_empty() {
             let round: Vec<usize> = open.drain(..room.min(open.len())).collect();
             let share = (room / round.len()).min(TAKE_MAX);
-            let take =
-                |at: &usize| (&self.seats[*at], self.seats[*at].take(share, self.ack_deadline));
-            let answers = self.run("receive", round.iter().map(take).collect()).await;
+            let take = |seat: &Seat| seat.take(share, self.ack_deadline, again_first);
+            let calls = round.iter().map(|at| &self.seats[*at]).map(|seat| (seat, take(seat)));
+            let answers = self.run("receive", calls.collect()).await;
             for (seat, answer) in round.into_iter().zip(answers) {
                 match answer.and_then(Taken::read) {
                     Ok(taken) => {
@@ -147,10 +149,10 @@ impl Member {
                 }
             }
         }
-        match failure {
-            Some(error) if look.is_empty() => Err(error),
-            _ => Ok(look),
+        if !look.is_empty() {
+            return Ok(look);
         }
+        failure.or_else(|| self.chores().unreported()).map_or(Ok(look), Err)
     }
 
     fn deliveries(&self, seat: usize, taken: Taken) -> Vec<Delivery> {
@@ -268,25 +270,11 @@ impl Member {
         result
     }
 
-    /// Adopts and trims, where it is time; what fails is tried the next time.
-    pub(super) async fn do_chores(&self) {
-        let due = self.chores().due(self.shared.clock.now(), self.ack_deadline, self.shared.retain);
-        for at in due.adopt {
-            let from = self.chores().adopt_from(at);
-            let call = self.seats[at].adopt(self.ack_deadline, &from);
-            if let Ok(next) = self.shared.connection.call("adopt", call).await {
-                self.chores().adopted(at, next);
-            }
-        }
-        for at in due.trim {
-            let call = self.seats[at].trim(self.shared.retain);
-            if let Ok(removed) = self.shared.connection.call("trim", call).await {
-                self.chores().trimmed(at, removed);
-            }
-        }
-    }
-
-    async fn run(&self, op: &'static str, calls: Vec<(&Seat, Call)>) -> Vec<Result<Value>> {
+    pub(super) async fn run(
+        &self,
+        op: &'static str,
+        calls: Vec<(&Seat, Call)>,
+    ) -> Vec<Result<Value>> {
         let (seats, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
         let answers = self.shared.connection.run(op, calls).await;
         let explain = |(seat, answer): (&Seat, Result<Value>)| {
@@ -299,7 +287,7 @@ impl Member {
         self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn chores(&self) -> MutexGuard<'_, Chores> {
+    pub(super) fn chores(&self) -> MutexGuard<'_, Chores> {
         self.chores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

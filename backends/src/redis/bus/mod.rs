@@ -91,10 +91,10 @@ impl RedisBus {
     /// gives.
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         let parsed = Options::parse(url, Part::Bus)?;
-        let connection = Arc::new(Connection::open(&parsed).await?);
+        let connection = Arc::new(Connection::open(&parsed, options.answer_within).await?);
         let inspection = inspect(&connection).await?;
         let clock = Arc::clone(&options.clock);
-        let watch = Watch::new(Arc::clone(&connection), parsed.clone(), Arc::clone(&clock));
+        let watch = Watch::new(&connection, &parsed, Arc::clone(&clock))?;
         let shared = Arc::new(Shared {
             connection,
             clock,

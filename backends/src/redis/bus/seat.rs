@@ -15,6 +15,8 @@ pub(super) const TAKE_MAX: usize = 256;
 pub(super) const RECEIPTS_MAX: usize = 128;
 /// The most entries that one call trims.
 pub(super) const TRIM_MAX: u64 = 10_000;
+/// The most pending entries that one call looks at, to adopt them.
+const ADOPT_MAX: u64 = 500;
 /// The most waiting messages that are counted where the server does not know.
 const COUNT_MAX: u64 = 1000;
 /// What the names of our members begin with.
@@ -24,15 +26,22 @@ const RELEASED: &str = "released";
 /// A member of ours that holds nothing and was not seen for so long is forgotten.
 const MEMBER_IDLE: Duration = Duration::from_secs(3600);
 
-static JOIN: Script = Script::new("join", include_str!("../scripts/bus/join.lua"));
-static TAKE: Script = Script::new("take", include_str!("../scripts/bus/take.lua"));
-static ACK: Script = Script::new("ack", include_str!("../scripts/bus/ack.lua"));
-static RELEASE: Script = Script::new("release", include_str!("../scripts/bus/release.lua"));
-static HELD: Script = Script::new("held", include_str!("../scripts/bus/held.lua"));
-static ADOPT: Script = Script::new("adopt", include_str!("../scripts/bus/adopt.lua"));
-static TRIM: Script = Script::new("trim", include_str!("../scripts/bus/trim.lua"));
-static PROGRESS: Script = Script::new("progress", include_str!("../scripts/bus/progress.lua"));
-static TAIL: Script = Script::new("tail", include_str!("../scripts/bus/tail.lua"));
+/// A script, of one file or several, one behind the other.
+macro_rules! script {
+    ($($part:literal),+) => {
+        concat!($(include_str!(concat!("../scripts/bus/", $part, ".lua"))),+)
+    };
+}
+
+static JOIN: Script = Script::new("join", script!("xinfo", "join"));
+static TAKE: Script = Script::new("take", script!("xinfo", "ahead", "take"));
+static ACK: Script = Script::new("ack", script!("is_held", "ack"));
+static RELEASE: Script = Script::new("release", script!("is_held", "release"));
+static HELD: Script = Script::new("held", script!("is_held", "held"));
+static ADOPT: Script = Script::new("adopt", script!("adopt"));
+static TRIM: Script = Script::new("trim", script!("trim"));
+static PROGRESS: Script = Script::new("progress", script!("xinfo", "ahead", "progress"));
+static TAIL: Script = Script::new("tail", script!("xinfo", "tail"));
 
 /// The key of a subject's stream; the subject is its hash tag.
 pub(super) fn stream(prefix: Option<&str>, subject: &Subject) -> String {
@@ -40,6 +49,11 @@ pub(super) fn stream(prefix: Option<&str>, subject: &Subject) -> String {
         Some(prefix) => format!("{prefix}:bus:{{{subject}}}"),
         None => format!("bus:{{{subject}}}"),
     }
+}
+
+/// String: the last end of a stream that was ahead of the server's clock.
+fn ahead(stream: &str) -> String {
+    format!("{stream}:ahead")
 }
 
 /// The name of a member: another one in each process, and for each member of it.
@@ -65,19 +79,22 @@ pub(super) fn tail(stream: &str, last: Option<EntryId>, max: usize) -> Call {
 }
 
 pub(super) fn progress(stream: &str, group: &Group) -> Call {
-    PROGRESS.on(&[stream]).arg(group.as_str()).arg(COUNT_MAX)
+    PROGRESS.on(&[stream, &ahead(stream)]).arg(group.as_str()).arg(COUNT_MAX)
 }
 
-/// Says which key holds something else than we expect there.
+/// Says which key holds something else than we expect there, or where to see what was refused.
 pub(super) fn explained(op: &'static str, stream: &str, error: Error) -> Error {
-    if error.kind() != ErrorKind::Corrupt {
-        return error;
-    }
-    let text = format!(
-        "the key {stream} (or {stream}:GROUP:visible) holds something that is not ours: look with \
-         redis-cli TYPE, and rename or remove it; {error}"
-    );
-    Error::new(ErrorKind::Corrupt, BACKEND, op, text)
+    let text = match error.kind() {
+        ErrorKind::Corrupt => format!(
+            "the key {stream} (or {stream}:GROUP:visible, or {stream}:ahead) holds something that \
+             is not ours: look with redis-cli TYPE, and rename or remove it; {error}"
+        ),
+        ErrorKind::Denied => {
+            format!("{stream}: redis-cli ACL LOG says which command or key is refused; {error}")
+        }
+        _ => return error,
+    };
+    Error::new(error.kind(), BACKEND, op, text)
 }
 
 /// What a receipt stands for: an entry, and for the how manyeth time it was delivered.
@@ -110,9 +127,11 @@ impl Seat {
         self.on(&JOIN).arg(MEMBER).arg(millis(MEMBER_IDLE))
     }
 
-    pub(super) fn take(&self, max: usize, ack_deadline: Duration) -> Call {
-        let call = self.on(&TAKE).arg(&self.member).arg(max.clamp(1, TAKE_MAX));
-        call.arg(millis(ack_deadline))
+    /// What comes again gets half of `max`, and of an odd one the larger half where it is `first`.
+    pub(super) fn take(&self, max: usize, ack_deadline: Duration, first: bool) -> Call {
+        let call = TAKE.on(&[&self.stream, &self.visible, &ahead(&self.stream)]).arg(&self.group);
+        let call = call.arg(&self.member).arg(max.clamp(1, TAKE_MAX)).arg(millis(ack_deadline));
+        call.arg(u8::from(first))
     }
 
     pub(super) fn ack(&self, proofs: impl IntoIterator<Item = Proof>) -> Call {
@@ -135,11 +154,12 @@ impl Seat {
 
     /// `from` is what the call before returned.
     pub(super) fn adopt(&self, idle: Duration, from: &str) -> Call {
-        self.on(&ADOPT).arg(millis(idle)).arg(from)
+        self.on(&ADOPT).arg(millis(idle)).arg(from).arg(ADOPT_MAX)
     }
 
     pub(super) fn trim(&self, retain: Duration) -> Call {
-        TRIM.on(&[&self.stream]).arg(&self.group).arg(millis(retain)).arg(TRIM_MAX)
+        let keys = [&*self.stream, &ahead(&self.stream)];
+        TRIM.on(&keys).arg(&self.group).arg(millis(retain)).arg(TRIM_MAX)
     }
 
     fn on(&self, script: &'static Script) -> Call {

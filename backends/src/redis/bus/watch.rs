@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// What the waiters of one handle hear.
 pub(super) struct Watch {
-    connection: Arc<Connection>,
-    options: Options,
+    /// Each reader has another one like it.
+    blocking: Connection,
     clock: Arc<dyn Clock>,
     streams: Mutex<BTreeMap<String, Watched>>,
     heard: Event,
@@ -71,13 +71,16 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
+    /// # Errors
+    /// [`Invalid`](expirer_core::ErrorKind::Invalid) for certificates that cannot be read.
     pub(super) fn new(
-        connection: Arc<Connection>,
-        options: Options,
+        connection: &Connection,
+        options: &Options,
         clock: Arc<dyn Clock>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let blocking = connection.blocking(options, BLOCK)?;
         let (streams, heard, wanted) = (Mutex::default(), Event::new(), Arc::default());
-        Self { connection, options, clock, streams, heard, wanted }
+        Ok(Self { blocking, clock, streams, heard, wanted })
     }
 
     /// What is known of a stream; ask before looking at it.
@@ -206,15 +209,8 @@ impl Reader {
     fn start(watch: &Arc<Watch>, stream: &str) -> AbortHandle {
         let wanted = Arc::clone(&watch.wanted);
         let reader = Self { watch: Arc::downgrade(watch), wanted, stream: stream.to_owned() };
-        let connection = watch.connection.blocking(&watch.options, BLOCK);
-        let clock = Arc::clone(&watch.clock);
-        tokio::spawn(async move {
-            // The certificates were read before, when the bus was opened.
-            if let Ok(connection) = connection {
-                reader.run(&connection, &*clock).await;
-            }
-        })
-        .abort_handle()
+        let (connection, clock) = (watch.blocking.another(), Arc::clone(&watch.clock));
+        tokio::spawn(async move { reader.run(&connection, &*clock).await }).abort_handle()
     }
 
     async fn run(self, connection: &Connection, clock: &dyn Clock) {

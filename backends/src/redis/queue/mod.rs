@@ -25,11 +25,11 @@ use redis::Value;
 use self::claim::Claimed;
 use self::receipts::{Held, Receipts};
 use self::shard::{CLAIM_MAX, ITEMS_MAX, Shard, channel};
-use self::wakes::{POLL, Wakes};
+use self::wakes::Wakes;
 use super::connection::Connection;
 use super::error::unreadable;
 use super::inspect::inspect;
-use super::layout::{self, Kind, shard_of};
+use super::layout::{Kind, Layout, shard_of};
 use super::script::Call;
 use super::url::{Options, Part};
 use super::{BACKEND, PREFIX};
@@ -45,11 +45,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct RedisQueue {
     connection: Arc<Connection>,
+    layout: Layout,
     shards: Vec<Shard>,
     channel: String,
     clock: Arc<dyn Clock>,
     durable: bool,
-    /// Never the same twice, in any process: the seed is another one in each.
+    /// Never the same twice, on any handle.
     tokens: AtomicU64,
     receipts: Mutex<Receipts>,
     wakes: Arc<Wakes>,
@@ -74,17 +75,19 @@ impl RedisQueue {
     /// number of shards than the store has, and what connecting gives.
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         let parsed = Options::parse(url, Part::Queue)?;
-        let connection = Arc::new(Connection::open(&parsed).await?);
+        let connection = Arc::new(Connection::open(&parsed, options.answer_within).await?);
         let inspection = inspect(&connection).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
-        let shards = layout::shards(&connection, Kind::Queue, prefix, parsed.shards).await?;
+        let clock = Arc::clone(&options.clock);
+        let layout = Layout::open(&connection, &clock, Kind::Queue, prefix, parsed.shards).await?;
         let queue = Self {
             connection,
-            shards: (0..shards).map(|number| Shard::new(prefix, number)).collect(),
+            shards: (0..layout.shards()).map(|number| Shard::new(prefix, number)).collect(),
             channel: channel(prefix),
-            clock: Arc::clone(&options.clock),
+            clock,
             durable: inspection.durable,
-            tokens: AtomicU64::new(options.seed),
+            tokens: AtomicU64::new(layout.first_number(options.seed)),
+            layout,
             receipts: Mutex::default(),
             wakes: Arc::default(),
             turn: AtomicUsize::new(0),
@@ -104,9 +107,10 @@ impl RedisQueue {
         id: impl Fn(&T) -> &OrderId,
         call: impl Fn(&Shard, &[&'a T]) -> Call,
     ) -> Vec<Call> {
-        let mut parts: Vec<Vec<&T>> = self.shards.iter().map(|_| Vec::new()).collect();
-        items.for_each(|item| parts[shard_of(id(item), self.shards.len())].push(item));
-        let parts = self.shards.iter().zip(&parts);
+        let shards = &self.shards;
+        let mut parts: Vec<Vec<&T>> = shards.iter().map(|_| Vec::new()).collect();
+        items.for_each(|item| parts[shard_of(id(item), shards.len())].push(item));
+        let parts = shards.iter().zip(&parts);
         parts
             .flat_map(|(shard, part)| part.chunks(ITEMS_MAX).map(|piece| call(shard, piece)))
             .collect()
@@ -134,7 +138,7 @@ impl RedisQueue {
 
     /// Claims from some shards, each up to `share`. One that fails hides nothing that others gave.
     async fn look_at(&self, round: &[usize], share: usize, duration: Duration) -> Result<Look> {
-        let tell = duration < POLL;
+        let tell = duration < wakes::poll(self.shards.len());
         let tokens: Vec<u64> =
             round.iter().map(|_| self.tokens.fetch_add(1, Ordering::Relaxed)).collect();
         let claim = |(shard, token): (&usize, &u64)| {
@@ -181,8 +185,9 @@ impl RedisQueue {
 
     /// Waits until it is worth looking again, but not beyond `deadline`.
     async fn wait(&self, ear: &wakes::Ear<'_>, look: &Look, asked: Timestamp, deadline: Timestamp) {
-        let next = look.next.map_or(POLL, |next| next.max(PAUSE_MIN));
-        let mut until = (asked + next.min(self.wakes.poll())).min(deadline);
+        let poll = self.wakes.poll(self.shards.len());
+        let next = look.next.map_or(poll, |next| next.clamp(PAUSE_MIN, poll));
+        let mut until = (asked + next).min(deadline);
         let mut known = Timestamp::from_millis(until.as_millis() - look.ahead_ms);
         loop {
             let time = async {
@@ -227,6 +232,7 @@ impl RedisQueue {
 #[async_trait]
 impl DelayQueue for RedisQueue {
     async fn schedule(&self, timers: &[Timer]) -> Result<()> {
+        self.layout.keep("schedule").await?;
         let calls = self.spread(
             last_of_each(timers),
             |timer| &timer.id,
@@ -250,6 +256,7 @@ impl DelayQueue for RedisQueue {
         let ear = self.wakes.ear();
         loop {
             ear.clear();
+            self.layout.keep("lease").await?;
             let asked = self.clock.now();
             let look = self.look(max, duration).await?;
             if !look.leases.is_empty() || self.clock.now() >= deadline {

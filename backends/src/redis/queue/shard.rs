@@ -26,7 +26,7 @@ pub(super) struct Shard {
     due: String,
     /// Sorted set: id by the end of its lease.
     leased: String,
-    /// Hash: id to `token due attempts`, for what is leased or was given back.
+    /// Hash: id to `token due attempts duration`, for what is leased or was given back.
     held: String,
     /// The channel on which those who wait hear of an earlier timer, the same for all shards.
     channel: String,

@@ -3,7 +3,7 @@
 //! A script that stores a new earliest timer publishes its time. One task for each handle listens
 //! and lowers what everybody here waits for; no command is sent until that time has come. A
 //! message can be lost with the connection: who waits looks again when the task has subscribed
-//! anew, and every [`POLL`] in any case.
+//! anew, and every second or so in any case (see [`poll`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -19,10 +19,13 @@ use tokio::task::AbortHandle;
 
 use crate::redis::connection::Connection;
 
-/// How long a waiter believes what it saw while it can hear.
-pub(super) const POLL: Duration = Duration::from_secs(1);
-/// The same while it is deaf.
-const POLL_DEAF: Duration = Duration::from_millis(250);
+/// For each shard, how long a waiter believes what it saw while it can hear: a look costs a script
+/// call in each shard.
+const POLL_PER_SHARD: Duration = Duration::from_millis(250);
+const POLL_MIN: Duration = Duration::from_secs(1);
+const POLL_MAX: Duration = Duration::from_secs(4);
+/// So many times more often while it is deaf.
+const DEAF: u32 = 4;
 /// Pause before subscribing again.
 const PAUSE: Duration = Duration::from_millis(250);
 /// After so much silence, the connection is tried; and no answer within it ends the connection.
@@ -68,9 +71,9 @@ impl Wakes {
         Ear { wakes: self, key: self.lock().insert(Timestamp::MAX) }
     }
 
-    /// How long to believe what was seen.
-    pub(super) fn poll(&self) -> Duration {
-        if self.hears.load(Ordering::SeqCst) { POLL } else { POLL_DEAF }
+    /// How long to believe what was seen in so many shards, as far as it hears now.
+    pub(super) fn poll(&self, shards: usize) -> Duration {
+        if self.hears.load(Ordering::SeqCst) { poll(shards) } else { poll(shards) / DEAF }
     }
 
     fn announce(&self, at: Timestamp) {
@@ -124,6 +127,12 @@ impl Drop for Ear<'_> {
     fn drop(&mut self) {
         self.wakes.lock().try_remove(self.key);
     }
+}
+
+/// How long a waiter that hears believes what it saw in so many shards.
+pub(super) fn poll(shards: usize) -> Duration {
+    let shards = u32::try_from(shards).unwrap_or(u32::MAX);
+    POLL_PER_SHARD.saturating_mul(shards).clamp(POLL_MIN, POLL_MAX)
 }
 
 /// The task that listens. It ends with the handle that it listens for.
@@ -217,10 +226,12 @@ mod tests {
     #[test]
     fn who_was_deaf_looks_at_once_and_more_often() {
         let wakes = Wakes::default();
-        assert_eq!(wakes.poll(), POLL_DEAF);
+        assert_eq!(wakes.poll(1), Duration::from_millis(250));
         let ear = wakes.ear();
         wakes.hears_again();
-        assert_eq!(wakes.poll(), POLL);
+        assert_eq!(wakes.poll(1), Duration::from_secs(1));
+        assert_eq!(wakes.poll(8), Duration::from_secs(2));
+        assert_eq!(wakes.poll(64), Duration::from_secs(4));
         assert_eq!(block_on(ear.earlier(at(0))), Timestamp::MIN);
     }
 }

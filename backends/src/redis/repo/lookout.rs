@@ -7,6 +7,7 @@ use expirer_core::{Error, ErrorKind, OrderId, OverdueOptions, Record, Result};
 use redis::Value;
 
 use super::RedisRepo;
+use super::fence::Seen;
 use super::shard::CLAIM_MAX;
 use crate::redis::BACKEND;
 use crate::redis::error::unreadable;
@@ -41,7 +42,8 @@ impl RedisRepo {
                     self.remember(failure);
                     return Ok(look.records);
                 }
-                if look.ids.is_empty() {
+                let is_corrupt = |error: &Error| error.kind() == ErrorKind::Corrupt;
+                if look.ids.is_empty() || !failure.as_ref().is_none_or(is_corrupt) {
                     break;
                 }
             }
@@ -67,7 +69,22 @@ impl RedisRepo {
             // What fails comes again.
             drop(self.connection.run("overdue", gone).await);
         }
+        self.hide_unconfirmed(&mut look).await;
         look
+    }
+
+    /// Takes out what owes and may not be on the replicas: it comes again.
+    async fn hide_unconfirmed(&self, look: &mut Look) {
+        let owing: Vec<_> = look.records.iter().filter_map(Seen::owing).collect();
+        let mut confirmed = self.confirm("overdue", &owing).await.into_iter();
+        let Look { records, failure, .. } = look;
+        records.retain(|record| match Seen::owing(record).and_then(|_| confirmed.next()) {
+            Some(Err(error)) => {
+                *failure = Some(error);
+                false
+            }
+            _ => true,
+        });
     }
 
     /// Puts off what is overdue in some shards, an equal share of each.

@@ -1,9 +1,11 @@
 //! An order repository: a hash for each order, and Lua for compare-and-set.
 //!
 //! # Durability
-//! What the server's append-only file gives. In a cluster a commit is confirmed once a replica
-//! has acknowledged it; a failover may lose it all the same, which is unlikely, not impossible.
+//! What the server's append-only file gives. In a cluster a commit is confirmed, and what is owed
+//! shown, once a replica has acknowledged it; a failover may lose it all the same, which is
+//! unlikely, not impossible.
 
+mod fence;
 mod lookout;
 mod row;
 mod shard;
@@ -14,16 +16,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use expirer_core::{
-    Change, Error, ErrorKind, OrderId, OrderRepo, Outcome, OverdueOptions, Record,
-    RepoCapabilities, Result,
+    Change, Clock, Error, OrderId, OrderRepo, Outcome, OverdueOptions, Record, RepoCapabilities,
+    Result,
 };
 
+use self::fence::Seen;
 use self::row::{Row, Written};
 use self::shard::Shard;
 use super::connection::Connection;
-use super::error::unreadable;
 use super::inspect::{Inspection, inspect};
-use super::layout::{self, Kind, shard_of};
+use super::layout::{Kind, Layout, shard_of};
 use super::script::Call;
 use super::url::{Options, Part};
 use super::{BACKEND, PREFIX};
@@ -35,15 +37,17 @@ pub use crate::keep::{AHEAD_KEEP, KEEP};
 
 /// How many replicas have to acknowledge a commit in a cluster, unless the URL says otherwise.
 pub const REPLICAS_OF_CLUSTER: u16 = 1;
-/// How long a commit waits for them: with an answer's usual time, less than a loop's step.
-pub const REPLICAS_WAIT: Duration = Duration::from_millis(400);
 
 /// An order repository on Redis.
 #[derive(Debug)]
 pub struct RedisRepo {
     connection: Arc<Connection>,
-    /// The connection on which commits wait for replicas, so that nothing else does.
+    layout: Layout,
+    /// The connection that waits for replicas, so that nothing else does.
     waiting: Connection,
+    /// How long a call waits for replicas: with an answer's time, less than a loop's step.
+    replicas_wait: Duration,
+    clock: Arc<dyn Clock>,
     shards: Vec<Shard>,
     keep: Keep,
     replicas: u16,
@@ -64,18 +68,24 @@ impl RedisRepo {
     /// than the store has, and what connecting gives.
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         let parsed = Options::parse(url, Part::Repo)?;
-        let connection = Arc::new(Connection::open(&parsed).await?);
+        let connection = Arc::new(Connection::open(&parsed, options.answer_within).await?);
         let inspection = inspect(&connection).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
-        let shards = layout::shards(&connection, Kind::Repo, prefix, parsed.shards).await?;
+        let clock = Arc::clone(&options.clock);
+        let layout = Layout::open(&connection, &clock, Kind::Repo, prefix, parsed.shards).await?;
+        let changes = layout.first_number(options.seed);
+        let replicas_wait = options.answer_within * 4 / 15;
         let usual = if connection.is_cluster() { REPLICAS_OF_CLUSTER } else { 0 };
         let repo = Self {
-            waiting: connection.blocking(&parsed, REPLICAS_WAIT)?,
-            shards: (0..shards).map(|number| Shard::new(prefix, number)).collect(),
+            waiting: connection.blocking(&parsed, replicas_wait)?,
+            replicas_wait,
+            clock,
+            shards: (0..layout.shards()).map(|number| Shard::new(prefix, number)).collect(),
+            layout,
             keep: parsed.keep.unwrap_or(Keep::For(KEEP)),
             replicas: parsed.replicas.unwrap_or(usual),
             durable: inspection.durable,
-            changes: AtomicU64::new(options.seed),
+            changes: AtomicU64::new(changes),
             turn: AtomicUsize::new(0),
             unreported: Mutex::default(),
             connection,
@@ -124,23 +134,16 @@ impl RedisRepo {
         places: &[usize],
         outcomes: &mut [Outcome],
     ) -> Result<()> {
-        let connection = if self.replicas == 0 { &*self.connection } else { &self.waiting };
         let calls = places.iter().map(|place| self.commit_call(&changes[*place]));
         let calls = calls.collect::<Result<_>>()?;
-        let mut written = vec![false; self.shards.len()];
         let mut result = Ok(());
-        for (place, answer) in places.iter().zip(connection.run("commit", calls).await) {
+        for (place, answer) in places.iter().zip(self.connection.run("commit", calls).await) {
             match answer.and_then(row::outcome) {
-                Ok(outcome) => {
-                    outcomes[*place] = outcome;
-                    let shard = self.shard_number(&changes[*place].id);
-                    written[shard] |= outcome != Outcome::Conflict;
-                }
+                Ok(outcome) => outcomes[*place] = outcome,
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        result?;
-        self.replicated(&written).await
+        result
     }
 
     fn commit_call(&self, change: &Change) -> Result<Call> {
@@ -148,54 +151,34 @@ impl RedisRepo {
         let written = Written::new(change, self.keep)?;
         Ok(self.shard(&change.id).commit(change, &written, digits))
     }
-
-    /// Waits until enough replicas have what was written to these shards, by whichever connection:
-    /// `WAIT` covers what precedes a write of its own connection.
-    async fn replicated(&self, written: &[bool]) -> Result<()> {
-        if self.replicas == 0 {
-            return Ok(());
-        }
-        let shards = self.shards.iter().zip(written).filter(|(_, written)| **written);
-        let calls: Vec<_> = shards.flat_map(|(shard, _)| shard.wait(self.replicas)).collect();
-        for pair in self.waiting.run("commit", calls).await.chunks_exact(2) {
-            let [fence, count] = pair else { continue };
-            let _ = fence.clone()?;
-            let count: u16 = redis::from_redis_value(count.clone()?)
-                .map_err(|error| unreadable("commit", error))?;
-            if count < self.replicas {
-                return Err(self.alone(count));
-            }
-        }
-        Ok(())
-    }
-
-    fn alone(&self, count: u16) -> Error {
-        let text = format!(
-            "{}: {count} of {} replicas have acknowledged it within {REPLICAS_WAIT:?}: it is done, \
-             and lost if its master is",
-            self.connection.place(),
-            self.replicas
-        );
-        Error::new(ErrorKind::TimedOut, BACKEND, "commit", text)
-    }
 }
 
 #[async_trait]
 impl OrderRepo for RedisRepo {
     async fn load(&self, ids: &[OrderId]) -> Result<Vec<Option<Record>>> {
+        self.layout.keep("load").await?;
         let rows = self.rows("load", ids).await.into_iter();
-        rows.map(|row| Ok(row?.map(|row| row.record))).collect()
+        let records = rows.map(|row| Ok(row?.map(|row| row.record)));
+        let records = records.collect::<Result<Vec<Option<Record>>>>()?;
+        let owing: Vec<_> = records.iter().flatten().filter_map(Seen::owing).collect();
+        self.confirm("load", &owing).await.into_iter().collect::<Result<()>>()?;
+        Ok(records)
     }
 
     async fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
+        self.layout.keep("commit").await?;
         let mut outcomes = vec![Outcome::Conflict; changes.len()];
         for places in rounds(changes) {
             self.commit_round(changes, &places, &mut outcomes).await?;
         }
+        let written = changes.iter().zip(&outcomes).filter_map(Seen::written);
+        let written: Vec<_> = written.collect();
+        self.confirm("commit", &written).await.into_iter().collect::<Result<()>>()?;
         Ok(outcomes)
     }
 
     async fn overdue(&self, options: OverdueOptions) -> Result<Vec<Record>> {
+        self.layout.keep("overdue").await?;
         self.look(&options).await
     }
 

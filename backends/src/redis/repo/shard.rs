@@ -1,8 +1,9 @@
 //! A part of a repository that lives in one hash slot: its keys, and the calls on them.
 
+use std::time::Duration;
+
 use expirer_core::{Change, OrderId, Timestamp};
 
-use super::REPLICAS_WAIT;
 use super::row::Written;
 use crate::redis::layout::Kind;
 use crate::redis::script::{Call, Script};
@@ -11,10 +12,14 @@ use crate::redis::script::{Call, Script};
 pub(super) const CLAIM_MAX: usize = 256;
 /// How many values the digits take that tell one change from the next.
 const DIGITS: u64 = 1_000_000;
+/// The most orders that one fence looks at.
+pub(super) const FENCE_ORDERS_MAX: usize = 1024;
 
 static COMMIT: Script = Script::new("commit", include_str!("../scripts/repo/commit.lua"));
 static CLAIM: Script = Script::new("claim", include_str!("../scripts/repo/claim.lua"));
 static FORGET: Script = Script::new("forget", include_str!("../scripts/repo/forget.lua"));
+/// Sent whole: a server that does not know it would read only after the `WAIT`.
+const REVISIONS: &str = include_str!("../scripts/repo/revisions.lua");
 
 /// One shard's keys.
 #[derive(Clone, Debug)]
@@ -72,11 +77,20 @@ impl Shard {
         FORGET.on(&[&self.order(id), &self.due]).arg(id.as_str())
     }
 
-    /// Writes something and waits until so many replicas have it; the second answers how many do.
-    pub(super) fn wait(&self, replicas: u16) -> [Call; 2] {
-        let wait_ms = u64::try_from(REPLICAS_WAIT.as_millis()).unwrap_or(u64::MAX);
-        let fence = Call::command("SET", &self.fence).arg(&self.fence).arg(1);
-        [fence, Call::command("WAIT", &self.fence).arg(replicas).arg(wait_ms)]
+    /// Reads the revisions of orders, writes something, and waits until so many replicas have it:
+    /// the first answers with the revisions, the last with how many replicas there are.
+    ///
+    /// The write comes second: the first call of a pipeline is what a node executes to which a
+    /// slot is just moving, and a key that is made there stands in the way of the move.
+    pub(super) fn fence(&self, orders: &[String], replicas: u16, wait: Duration) -> [Call; 3] {
+        // To wait for 0 ms is to wait for ever.
+        let wait_ms = wait.as_millis().clamp(1, u128::from(u32::MAX));
+        let first = orders.first().unwrap_or(&self.fence);
+        [
+            Call::command("EVAL", first).arg(REVISIONS).arg(orders.len()).arg(orders),
+            Call::command("SET", &self.fence).arg(&self.fence).arg(1),
+            Call::command("WAIT", &self.fence).arg(replicas).arg(wait_ms.to_string()),
+        ]
     }
 }
 
@@ -93,6 +107,10 @@ mod tests {
             assert_eq!(shard.load(&id).tag(), "shop:r:3");
             assert_eq!(shard.forget(&id).tag(), "shop:r:3");
         }
-        assert!(shard.wait(1).iter().all(|call| call.tag() == "shop:r:3"));
+        let orders = ["o1", "o2"].map(|name| shard.order(&OrderId::new(name).unwrap()));
+        let fence = shard.fence(&orders, 1, Duration::ZERO);
+        assert!(fence.iter().all(|call| call.tag() == "shop:r:3"));
+        let wait = Vec::from_iter(fence).remove(2).into_cmd().get_packed_command();
+        assert!(wait.ends_with(b"$1\r\n1\r\n$1\r\n1\r\n"), "never for ever");
     }
 }

@@ -235,7 +235,9 @@ impl World {
     pub(crate) fn env(&self) -> Env {
         let clock = Arc::new(JumpingClock(self.clone()));
         let observer = Arc::new(Journal(self.clone()));
-        Env::new(clock, observer).with_limits(Limits { seed: 7, ..Limits::default() })
+        Env::new(clock, observer)
+            .with_limits(Limits { seed: 7, ..Limits::default() })
+            .expect("they hold")
     }
 
     pub(super) fn bus(&self) -> Arc<MockEventBus> {

@@ -81,7 +81,7 @@ impl Server for ClusterPlace {
 
     async fn cut(&self) {
         for proxy in &self.proxies {
-            proxy.cut().await;
+            proxy.set(Mode::Cut);
         }
     }
 

@@ -12,6 +12,7 @@ mod servers {
     pub(crate) mod nats;
     pub(crate) mod nats_cluster;
     pub(crate) mod orders;
+    pub(crate) mod ports;
     pub(crate) mod process;
     pub(crate) mod proxy;
     pub(crate) mod real;

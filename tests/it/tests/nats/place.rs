@@ -93,7 +93,7 @@ impl Server for Place {
     }
 
     async fn cut(&self) {
-        self.proxy.cut().await;
+        self.proxy.set(Mode::Cut);
     }
 
     async fn mend(&self) {

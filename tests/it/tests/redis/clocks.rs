@@ -1,6 +1,7 @@
 //! Clocks that are wrong, and clocks that are set while a timer is leased.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,21 +17,27 @@ const EARLY: Duration = Duration::from_millis(1);
 /// How late a timer may be on a busy machine.
 const LATE: Duration = Duration::from_secs(20);
 
-/// The clock of a machine that is ahead of the others, or behind them.
+/// The clock of a machine that is ahead of the others, or behind them, and may be set.
 #[derive(Debug)]
-struct Wrong {
-    right: Arc<dyn Clock>,
-    ahead_ms: i64,
+pub(crate) struct Wrong {
+    pub(crate) right: Arc<dyn Clock>,
+    pub(crate) ahead_ms: Arc<AtomicI64>,
+}
+
+impl Wrong {
+    fn ahead_ms(&self) -> i64 {
+        self.ahead_ms.load(Ordering::SeqCst)
+    }
 }
 
 #[async_trait]
 impl Clock for Wrong {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.right.now().as_millis() + self.ahead_ms)
+        Timestamp::from_millis(self.right.now().as_millis() + self.ahead_ms())
     }
 
     async fn sleep_until(&self, at: Timestamp) {
-        let at = Timestamp::from_millis(at.as_millis() - self.ahead_ms);
+        let at = Timestamp::from_millis(at.as_millis() - self.ahead_ms());
         self.right.sleep_until(at).await;
     }
 }
@@ -46,7 +53,8 @@ pub(crate) fn a_wrong_clock_puts_off_by_as_much_as_a_right_one() {
     place.block_on(async {
         let right = place.time().clock();
         for ahead_ms in [-HOUR_MS, HOUR_MS] {
-            let wrong = Arc::new(Wrong { right: Arc::clone(right), ahead_ms });
+            let wrong =
+                Arc::new(Wrong { right: Arc::clone(right), ahead_ms: Arc::new(ahead_ms.into()) });
             let mut options = options();
             options.clock = Arc::<Wrong>::clone(&wrong);
             let queue = connect::queue(&place.url(), &options).await.expect("a queue").backend;
@@ -87,5 +95,28 @@ pub(crate) fn what_is_given_back_after_the_servers_clock_was_set_back_waits_for_
         assert_eq!(again.timer.due, due);
         let now = clock.now();
         assert!(now + EARLY >= due, "{:?} before it is due", due.since(now));
+    });
+}
+
+pub(crate) fn a_lease_ends_although_the_servers_clock_was_set_back() {
+    let place = Place::plain();
+    place.block_on(async {
+        let (queue, clock) = (place.queue().await.expect("a queue"), place.time().clock());
+        let timer = |id: &str| Timer::new(OrderId::new(id).expect("an id"), clock.now());
+        queue.schedule(&[timer("o1")]).await.expect("scheduled");
+        let first = lease(&*queue).await;
+        // A clock that is set back leaves the end of the lease where it was: an hour away.
+        let end = |ahead: i64| (clock.now().as_millis() + ahead).to_string();
+        place.server.cli(&["ZADD", "{expirer:q:0}:leased", &end(HOUR_MS), "o1"]);
+        let again = lease(&*queue).await;
+        assert_eq!((again.timer.clone(), again.attempt), (first.timer, 2));
+        queue.ack(&[first.receipt]).await.expect("stale");
+        assert_eq!(queue.stats().await.expect("stats").leased, 1);
+        // A small step ends no lease: this one runs for a minute.
+        place.server.cli(&["ZADD", "{expirer:q:0}:leased", &end(90_000), "o1"]);
+        let none = queue.lease(LeaseOptions::new(1)).await.expect("an answer");
+        assert_eq!(none, [] as [Lease; 0]);
+        queue.ack(&[again.receipt]).await.expect("acked");
+        assert_eq!(queue.stats().await.expect("stats").leased, 0);
     });
 }

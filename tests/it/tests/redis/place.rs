@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use crate::servers::proxy::{Mode, Proxy};
 use crate::servers::redis::RedisServer;
 
-pub(crate) use crate::servers::real::{options, real_time, runtime};
+pub(crate) use crate::servers::real::{options, production_options, real_time, runtime};
 
 /// A place with one server.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Server for Place {
     }
 
     async fn cut(&self) {
-        self.proxy.cut().await;
+        self.proxy.set(Mode::Cut);
     }
 
     async fn mend(&self) {

@@ -1,5 +1,10 @@
 //! What only a repository on Redis has to stand.
 
+mod cluster;
+mod layout;
+mod relay;
+mod replicas;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +15,6 @@ use expirer_core::{
     Change, Error, ErrorKind, OrderRepo, Outcome, Result, Revision, TicketId, Timestamp, UserId,
 };
 
-use crate::cluster::ClusterPlace;
 use crate::place::{Place, options};
 use crate::servers::orders::{
     FAR, PAST, change, ended, id, is_committed, load, look, names, owing, put, revision,
@@ -24,7 +28,7 @@ const KEY: &str = "{expirer:r:0}:o:o1";
 const DUE: &str = "{expirer:r:0}:due";
 
 pub(crate) fn tests(suite: Suite) -> Suite {
-    suite
+    on_replicas(suite)
         .test("repo::another_type_under_a_key_hurts_that_order_alone", another_type)
         .test("repo::a_foreign_hash_is_left_as_it_is", a_foreign_hash)
         .test("repo::a_foreign_index_is_left_as_it_is_and_nothing_is_written", a_foreign_index)
@@ -32,6 +36,8 @@ pub(crate) fn tests(suite: Suite) -> Suite {
         .test("repo::many_that_cannot_be_read_hide_no_other", many_that_cannot_be_read)
         .test("repo::an_order_deleted_by_hand_leaves_nothing", deleted_by_hand)
         .test("repo::another_number_of_shards_is_refused", another_number_of_shards)
+        .test("repo::a_layout_that_is_gone_is_recorded_again", layout::gone)
+        .test("repo::another_layout_is_refused_and_never_followed", layout::another)
         .test("repo::shards_share_what_is_overdue", shards_share)
         .test("repo::flushed_scripts_come_back", flushed_scripts)
         .test("repo::a_repeated_call_knows_its_own_work", a_repeated_call)
@@ -40,12 +46,30 @@ pub(crate) fn tests(suite: Suite) -> Suite {
         .test("repo::only_what_has_ended_and_owes_nothing_is_forgotten", forgotten)
         .test("repo::a_kill_in_mid_load_loses_no_confirmed_commit", a_kill_in_mid_load)
         .test("repo::a_full_server_refuses_and_changes_nothing", a_full_server)
-        .test("repo::a_commit_that_no_replica_has_is_not_confirmed", without_replicas)
-        .test("repo::in_a_cluster_a_replica_has_what_is_confirmed", replicas_of_a_cluster)
-        .test("repo::a_failover_loses_no_confirmed_commit", a_failover)
         .test("repo::a_policy_that_evicts_what_expires_is_warned_of", a_policy)
         .test("repo::the_permissions_in_the_docs_are_enough", permissions)
-        .test("repo::an_open_order_costs_what_the_docs_say", memory)
+        .test("repo::an_order_costs_what_the_docs_say", memory)
+}
+
+fn on_replicas(suite: Suite) -> Suite {
+    macro_rules! tests {
+        ($($module:ident::$test:ident,)+) => {
+            suite$(.test(concat!("repo::", stringify!($test)), $module::$test))+
+        };
+    }
+    tests![
+        replicas::a_commit_that_no_replica_has_is_not_confirmed,
+        replicas::a_commit_is_not_confirmed_by_a_master_that_lacks_it,
+        replicas::a_rivals_commit_on_the_next_master_confirms_none_that_it_lacks,
+        replicas::a_commit_on_which_another_was_built_is_unknown_and_a_repeat_conflicts,
+        replicas::what_is_changed_before_the_replicas_have_it_is_not_shown_to_be_announced,
+        replicas::what_no_replica_has_is_not_shown_to_be_announced,
+        replicas::a_commit_waits_once_on_a_node,
+        cluster::in_a_cluster_a_replica_has_what_is_confirmed,
+        cluster::a_failover_loses_no_confirmed_commit,
+        cluster::a_failover_in_peace_loses_no_confirmed_commit,
+        cluster::a_slot_that_moves_loses_no_confirmed_commit,
+    ]
 }
 
 fn another_type() {
@@ -308,92 +332,6 @@ fn a_full_server() {
     });
 }
 
-fn without_replicas() {
-    let place = Place::plain();
-    place.block_on(async {
-        let repo = open(&place, "?replicas=1").await;
-        let error = repo.commit(&[change("o1", Revision::ABSENT, PAST)]).await.expect_err("alone");
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
-        let record = load(&*repo, "o1").await.expect("it is done");
-        let lost = repo.commit(&[change("o1", Revision::ABSENT, PAST)]).await;
-        assert_eq!(lost.expect("nothing to wait for"), [Outcome::Conflict]);
-        put(&*open(&place, "").await, change("o1", record.revision, PAST)).await;
-    });
-}
-
-fn replicas_of_a_cluster() {
-    let place = ClusterPlace::alone();
-    place.block_on(async {
-        let url = place.cluster().url();
-        let opened = connect::repo(&url, &options()).await.expect("opens");
-        let warnings = opened.warnings.join("\n");
-        assert!(warnings.contains("waits for 1 of the replicas"), "{warnings}");
-        let repo = opened.backend;
-        let all: Vec<_> =
-            (0..64).map(|n| change(&format!("o{n}"), Revision::ABSENT, PAST)).collect();
-        assert!(repo.commit(&all).await.expect("with replicas").into_iter().all(is_committed));
-        let is_replica = |node: &&RedisServer| node.cli(&["ROLE"]).starts_with("slave");
-        place.cluster().nodes().iter().filter(is_replica).for_each(RedisServer::kill);
-        let more: Vec<_> =
-            (0..64).map(|n| change(&format!("p{n}"), Revision::ABSENT, PAST)).collect();
-        let error = repo.commit(&more).await.expect_err("without replicas");
-        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-        assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
-        let alone = connect::repo(&format!("{url}?replicas=0"), &options()).await.expect("opens");
-        put(&*alone.backend, change("q", Revision::ABSENT, PAST)).await;
-    });
-}
-
-fn a_failover() {
-    let place = ClusterPlace::alone();
-    place.block_on(async {
-        let opened = connect::repo(&place.cluster().url(), &options()).await;
-        let repo = opened.expect("opens").backend;
-        // Some in every shard.
-        let first: Vec<_> =
-            (0..64).map(|n| change(&format!("o{n}"), Revision::ABSENT, PAST)).collect();
-        let revision = revision(repo.commit(&first).await.expect("commits")[1]);
-        let writers: Vec<_> =
-            (0..4).map(|n| tokio::spawn(write_until_it_fails(repo.clone(), n))).collect();
-        let master = place.cluster().master_of(DUE);
-        let count = || master.cli(&["DBSIZE"]).parse().unwrap_or(0);
-        assert!(wait_until(|| count() >= 200));
-        master.kill();
-        let mut confirmed = Vec::new();
-        for writer in writers {
-            confirmed.extend(writer.await.expect("ends"));
-        }
-        assert!(confirmed.len() > 100, "{} in mid-load", confirmed.len());
-        let serves = |node: &RedisServer| node.cli(&["CLUSTER", "INFO"]).contains("state:ok");
-        let is_over = || place.cluster().nodes().iter().filter(|node| serves(node)).count() == 5;
-        assert!(wait_until(is_over), "a replica takes over");
-        let ids: Vec<_> = confirmed.iter().map(|(name, _)| id(name)).collect();
-        let records = until_ok(|| repo.load(&ids)).await;
-        for (record, (name, revision)) in records.into_iter().zip(&confirmed) {
-            assert!(record.is_some_and(|record| record.revision >= *revision), "{name}");
-        }
-        assert!(master.revive());
-        assert!(place.cluster().wait_until_healthy());
-        let outcomes = until_ok(|| async {
-            let known = repo.load(&[id("o1")]).await?.remove(0).map_or(revision, |r| r.revision);
-            repo.commit(&[change("o1", known, PAST)]).await
-        });
-        assert!(self::revision(outcomes.await[0]) > revision);
-    });
-}
-
-/// Calls until it answers, for as long as a failover may take.
-async fn until_ok<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> T {
-    let deadline = options().clock.now() + Duration::from_secs(60);
-    loop {
-        match call().await {
-            Ok(answer) => return answer,
-            Err(error) => assert!(options().clock.now() < deadline, "{error}"),
-        }
-    }
-}
-
 fn a_policy() {
     let place = Place::on(RedisServer::with(&["--maxmemory-policy", "volatile-lru"]));
     place.block_on(async {
@@ -434,22 +372,34 @@ fn permissions() {
 fn memory() {
     const ORDERS: u32 = 20_000;
     /// What docs/backends/redis.md says.
-    const BYTES_MAX: u64 = 500;
+    const OPEN_BYTES_MAX: u64 = 500;
+    const ENDED_BYTES_MAX: u64 = 420;
     let place = Place::plain();
     place.block_on(async {
         let repo = open(&place, "").await;
         let before = used(&place.server);
+        let each = || (used(&place.server) - before) / u64::from(ORDERS);
+        let mut open = Vec::new();
         for batch in 0..ORDERS / 250 {
             let opened: Vec<_> = (0..250).map(|n| usual(batch * 250 + n)).collect();
             let owing = opened.iter().cloned().map(owing).collect::<Vec<_>>();
-            let outcomes = repo.commit(&owing).await.expect("commits");
-            let cleared = opened.into_iter().zip(outcomes);
-            let cleared = cleared.map(|(change, was)| Change { expected: revision(was), ..change });
-            repo.commit(&cleared.collect::<Vec<_>>()).await.expect("commits");
+            let cleared = after(opened, &repo.commit(&owing).await.expect("commits"));
+            let outcomes = repo.commit(&cleared).await.expect("commits");
+            open.extend(after(cleared, &outcomes));
         }
-        let bytes = (used(&place.server) - before) / u64::from(ORDERS);
-        assert!(bytes <= BYTES_MAX, "{bytes} bytes per open order");
+        assert!(each() <= OPEN_BYTES_MAX, "{} bytes per open order", each());
+        for changes in open.chunks_mut(250) {
+            changes.iter_mut().for_each(end);
+            assert!(repo.commit(changes).await.expect("commits").into_iter().all(is_committed));
+        }
+        assert!(each() <= ENDED_BYTES_MAX, "{} bytes per order that has ended", each());
     });
+}
+
+/// The same changes on top of what was committed.
+fn after(changes: Vec<Change>, outcomes: &[Outcome]) -> Vec<Change> {
+    let next = |(change, was): (Change, &Outcome)| Change { expected: revision(*was), ..change };
+    changes.into_iter().zip(outcomes).map(next).collect()
 }
 
 fn used(server: &RedisServer) -> u64 {

@@ -40,10 +40,27 @@ impl Certificates {
         format!("ca={}&cert={}&key={}", self.ca.display(), cert.display(), key.display())
     }
 
+    /// What `redis-cli` takes.
+    pub(crate) fn cli_args(&self) -> [String; 7] {
+        let text = |path: &Path| path.display().to_string();
+        let (cert, key) = &self.client;
+        let [tls, ca, client, secret] = ["--tls", "--cacert", "--cert", "--key"].map(str::to_owned);
+        [tls, ca, text(&self.ca), client, text(cert), secret, text(key)]
+    }
+
     /// The authority's certificate, the server's, and its key.
     pub(crate) fn server_files(&self) -> [String; 3] {
         let (cert, key) = &self.server;
         [&self.ca, cert, key].map(|path| path.display().to_string())
+    }
+
+    /// What `redis-server` takes.
+    pub(crate) fn server_args(&self) -> [String; 6] {
+        let text = |path: &Path| path.display().to_string();
+        let (cert, key) = &self.server;
+        let args = ["--tls-ca-cert-file", "--tls-cert-file", "--tls-key-file"];
+        let [ca, server, secret] = args.map(str::to_owned);
+        [ca, text(&self.ca), server, text(cert), secret, text(key)]
     }
 }
 

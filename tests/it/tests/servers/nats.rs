@@ -12,7 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::certificates::Certificates;
-use super::process::{Process, free_port};
+use super::ports::Port;
+use super::process::Process;
 
 /// Starting may meet a port that somebody took in between.
 const TRIES: u32 = 10;
@@ -53,8 +54,8 @@ enum Login {
 pub(crate) struct NatsServer {
     program: PathBuf,
     dir: TempDir,
-    port: u16,
-    monitor: u16,
+    port: Port,
+    monitor: Port,
     login: Login,
     process: Mutex<Option<Process>>,
 }
@@ -87,8 +88,8 @@ impl NatsServer {
             let dir = TempDir::new().expect("a temporary folder");
             let server = Self {
                 program: program.to_owned(),
-                port: free_port(),
-                monitor: free_port(),
+                port: Port::reserve(),
+                monitor: Port::reserve(),
                 login: login(dir.path()),
                 process: Mutex::default(),
                 dir,
@@ -106,8 +107,8 @@ impl NatsServer {
         Self {
             program: program.to_owned(),
             dir: TempDir::new().expect("a temporary folder"),
-            port: free_port(),
-            monitor: free_port(),
+            port: Port::reserve(),
+            monitor: Port::reserve(),
             login: Login::None,
             process: Mutex::default(),
         }
@@ -115,14 +116,14 @@ impl NatsServer {
 
     /// Writes its configuration; it holds from the next start on.
     pub(crate) fn configure(&self, config: &str) {
-        let Self { port, monitor, .. } = self;
+        let (port, monitor) = (self.port(), self.monitor.number());
         let listen = format!("listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n");
         let text = format!("{listen}{}{config}\n", self.login.config());
         fs::write(self.config(), text).expect("a file in a temporary folder");
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The folder of its files; its log is `log`.
@@ -193,7 +194,7 @@ impl NatsServer {
     }
 
     fn ask(&self, path: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor))?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor.number()))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();

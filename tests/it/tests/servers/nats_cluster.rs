@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::nats::NatsServer;
-use super::process::{free_port, wait_until};
+use super::ports::Port;
+use super::process::wait_until;
 
 const NODES: usize = 3;
 /// Ports of a cluster's nodes may be taken in between: then all of it is tried again.
@@ -16,6 +17,8 @@ const TRIES: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct NatsCluster {
     nodes: Vec<NatsServer>,
+    /// On which they listen for each other.
+    _routes: Vec<Port>,
 }
 
 impl NatsCluster {
@@ -30,10 +33,10 @@ impl NatsCluster {
 
     fn assemble(program: &Path) -> Option<Self> {
         let nodes: Vec<_> = (0..NODES).map(|_| NatsServer::prepare(program)).collect();
-        let ports: Vec<_> = nodes.iter().map(|_| free_port()).collect();
-        let routes: Vec<_> =
-            ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
-        for ((number, node), port) in nodes.iter().enumerate().zip(&ports) {
+        let ports: Vec<_> = nodes.iter().map(|_| Port::reserve()).collect();
+        let route = |port: &Port| format!("\"nats://127.0.0.1:{}\"", port.number());
+        let routes: Vec<_> = ports.iter().map(route).collect();
+        for ((number, node), port) in nodes.iter().enumerate().zip(ports.iter().map(Port::number)) {
             node.configure(&format!(
                 "server_name: n{number}\n\
                  jetstream {{ store_dir: $STORE_DIR }}\n\
@@ -42,7 +45,7 @@ impl NatsCluster {
                 routes.join(", ")
             ));
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, _routes: ports };
         cluster.try_revive().then_some(cluster)
     }
 

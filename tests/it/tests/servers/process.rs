@@ -1,51 +1,66 @@
-//! A child process that answers on a port.
+//! A child process that ends with us, whatever ends us.
 
 use std::fs::File;
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 /// How long a server may take to answer: generous, since a busy machine is slow.
-const READY_TURNS: u32 = 6000;
+const TURNS: u32 = 24_000;
 const TURN: Duration = Duration::from_millis(5);
 
-/// A running server; killed when dropped, and with this process, where the system can.
+/// Becomes the program once it is told to: not before somebody watches over it.
+const BEGIN: &str = r#"read -r _ && exec "$0" "$@" </dev/null"#;
+/// Kills the process unless it is told that this has been done: our end closes its input.
+const WATCH: &str = r#"trap '' INT TERM HUP; read -r _ || kill -9 "$0""#;
+
+/// A running program; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Process(Child);
+pub(crate) struct Process {
+    program: Child,
+    watch: Child,
+}
 
 impl Process {
-    /// Starts a program whose output goes to `log`; of the command, the program, its arguments and
-    /// its environment count.
+    /// Starts a program whose output goes to `log`.
     pub(crate) fn start(command: &Command, log: &Path) -> io::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
-        let mut command = ended_with_us(command);
-        command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
-        let (answer, answers) = channel();
-        starter().send((command, answer)).expect("the starter never ends");
-        answers.recv().expect("the starter answers").map(Self)
+        let mut program = shell(BEGIN);
+        program.arg(command.get_program()).args(command.get_args());
+        let program = program.stderr(log.try_clone()?).stdout(log).spawn()?;
+        let watch = shell(WATCH).arg(program.id().to_string()).spawn()?;
+        let mut process = Self { program, watch };
+        tell(&mut process.program)?;
+        Ok(process)
     }
 
-    /// Waits until `is_ready`; says whether it came to that before the process ended.
+    /// Waits until `is_ready`; says whether it came to that before the program ended.
     pub(crate) fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> bool {
         wait_until(|| is_ready() || self.has_ended()) && !self.has_ended()
+    }
+
+    /// Waits for its end; says whether it was a success, and in time.
+    pub(crate) fn succeeds(mut self) -> bool {
+        let has_ended = wait_until(|| self.has_ended());
+        has_ended && self.program.wait().is_ok_and(|status| status.success())
     }
 
     /// Ends it without warning (`kill -9`).
     pub(crate) fn kill(&mut self) {
         // It may have ended by itself.
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.program.kill());
+        // While its id cannot be anybody else's yet.
+        drop(tell(&mut self.watch));
+        drop(self.program.wait());
+        drop(self.watch.wait());
     }
 
     /// Stops it, so that it keeps its connections and answers nothing; returns once it stands.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
         let mut state = Command::new("ps");
-        state.args(["-o", "stat=", "-p", &self.0.id().to_string()]);
+        state.args(["-o", "stat=", "-p", &self.program.id().to_string()]);
         let stands = || state.output().is_ok_and(|output| output.stdout.starts_with(b"T"));
         assert!(wait_until(stands), "it stands");
     }
@@ -57,12 +72,12 @@ impl Process {
 
     fn signal(&self, name: &str) {
         let mut kill = Command::new("kill");
-        kill.args(["-s", name, &self.0.id().to_string()]);
+        kill.args(["-s", name, &self.program.id().to_string()]);
         assert!(kill.status().is_ok_and(|status| status.success()), "kill -s {name}");
     }
 
     fn has_ended(&mut self) -> bool {
-        !matches!(self.0.try_wait(), Ok(None))
+        !matches!(self.program.try_wait(), Ok(None))
     }
 }
 
@@ -72,55 +87,23 @@ impl Drop for Process {
     }
 }
 
-/// The same command by way of `setpriv`, where that is: the system then kills the program once the
-/// thread that started it is gone.
-fn ended_with_us(command: &Command) -> Command {
-    static HAS_SETPRIV: OnceLock<bool> = OnceLock::new();
-    let can_end = |options: &[&str]| {
-        Command::new("setpriv").args(options).output().is_ok_and(|output| output.status.success())
-    };
-    let mut wrapped = Command::new("setpriv");
-    wrapped.args(["--pdeathsig", "KILL"]).arg(command.get_program());
-    if !*HAS_SETPRIV.get_or_init(|| can_end(&["--pdeathsig", "KILL", "true"])) {
-        wrapped = Command::new(command.get_program());
-    }
-    let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    wrapped.args(command.get_args()).envs(set);
-    wrapped
+fn shell(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).stdin(Stdio::piped());
+    shell
 }
 
-type Start = (Command, Sender<io::Result<Child>>);
-
-/// A thread that starts all programs and ends with this process.
-fn starter() -> Sender<Start> {
-    static STARTER: OnceLock<Sender<Start>> = OnceLock::new();
-    let starter = STARTER.get_or_init(|| {
-        let (starter, starts): (_, Receiver<Start>) = channel();
-        std::thread::spawn(move || {
-            for (mut command, answer) in starts {
-                // Whoever has asked may be gone: then the child is, too.
-                drop(answer.send(command.spawn()));
-            }
-        });
-        starter
-    });
-    starter.clone()
+fn tell(shell: &mut Child) -> io::Result<()> {
+    shell.stdin.take().map_or(Ok(()), |mut input| input.write_all(b"\n"))
 }
 
-/// Looks again and again; says whether it came true within half a minute.
+/// Looks again and again; says whether it came true within two minutes.
 #[expect(clippy::disallowed_methods, reason = "a server says in no other way that it is there")]
 pub(crate) fn wait_until(mut is_true: impl FnMut() -> bool) -> bool {
-    (0..READY_TURNS).any(|_| {
+    (0..TURNS).any(|_| {
         is_true() || {
             std::thread::sleep(TURN);
             false
         }
     })
-}
-
-/// A port that nobody uses now. Somebody else may take it first: whoever starts a server on it
-/// tries again with another.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound port").port()
 }

@@ -10,8 +10,14 @@ use expirer_conformance::{Time, Tolerance};
 use expirer_core::Clock;
 use tokio::runtime::{Builder, Runtime};
 
-/// What a backend is given: a seed of its own each time, as in a process of its own.
+/// What a backend is given: a seed of its own each time, as in a process of its own, and patience
+/// with a busy machine.
 pub(crate) fn options() -> ConnectOptions {
+    production_options().with_answer_within(Duration::from_secs(10))
+}
+
+/// The same with the patience that the loops need.
+pub(crate) fn production_options() -> ConnectOptions {
     static SEED: AtomicU64 = AtomicU64::new(1);
     ConnectOptions::new(clock(), SEED.fetch_add(1 << 32, Ordering::Relaxed))
 }

@@ -5,18 +5,6 @@
 -- Returns  list of id, fields; what was deleted from the stream is left out
 -- Bounds   at most 128 ids: O(128 log n)
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local function is_held(id, count)
-  local ends = redis.call('ZSCORE', KEYS[2], id)
-  if not ends or tonumber(ends) <= now then
-    return false
-  end
-  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])
-  return pending[1] and pending[1][4] == tonumber(count)
-end
-
 local held = {}
 for i = 3, #ARGV, 2 do
   if is_held(ARGV[i], ARGV[i + 1]) then

@@ -4,27 +4,40 @@
 -- it never gives an older id: so no later message is stamped before the watermark, even if the
 -- server's clock is set back.
 --
--- KEYS     1 stream
+-- A stream whose last id is ahead of the clock (which was set back, or another node took over, or
+-- somebody chose the id) gives the same milliseconds again and again: they tell nothing of when an
+-- entry was stored, not even once the clock has come there. So whoever looks remembers such an end,
+-- and the watermark is 1970 while the first entry that is left is not beyond it.
+--
+-- KEYS     1 stream  2 ahead: the milliseconds of the last end that was seen ahead of the clock
 -- ARGV     1 group  2 how many to count at most where the server does not know
 -- Returns  waiting, unacked, the watermark in milliseconds
 -- Bounds   O(groups), and ARGV[2] entries where the server does not know
 
-local function pairs_of(list)
-  local found = {}
-  for i = 1, #list, 2 do
-    found[list[i]] = list[i + 1]
-  end
-  return found
-end
-
 local function millis(id)
-  return string.match(id, '^%d+')
+  return tonumber(string.match(id, '^%d+'))
 end
 
+-- A write that does nothing: what follows is not the first one (see take.lua).
+local function write_nothing()
+  redis.call('XACK', KEYS[1], ARGV[1], '0-0')
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('EXISTS', KEYS[1]) == 0 then
+  write_nothing()
   -- An empty stream is made by way of a group only.
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
   redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+end
+
+local last = millis(end_of(KEYS[1], KEYS[2], ARGV[1], now))
+local ahead = tonumber(redis.call('GET', KEYS[2]) or 0)
+if ahead > last then
+  -- Of a stream that was removed since.
+  redis.call('DEL', KEYS[2])
+  ahead = 0
 end
 
 local ours
@@ -47,21 +60,14 @@ end
 if ours and ours.pending > 0 then
   local pending = redis.call('XPENDING', KEYS[1], ARGV[1])
   unacked = pending[1]
-  local held = millis(pending[2])
-  if not oldest or tonumber(held) < tonumber(oldest) then
-    oldest = held
-  end
+  oldest = math.min(oldest or math.huge, millis(pending[2]))
 end
 if oldest then
-  return { waiting, unacked, oldest }
+  return { waiting, unacked, oldest > ahead and oldest or 0 }
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local last = millis(pairs_of(redis.call('XINFO', 'STREAM', KEYS[1]))['last-generated-id'])
-if now <= tonumber(last) then
-  return { waiting, unacked, last }
+if last < now then
+  write_nothing()
+  redis.call('XSETID', KEYS[1], string.format('%.0f-0', now))
 end
-local text = string.format('%.0f', now)
-redis.call('XSETID', KEYS[1], text .. '-0')
-return { waiting, unacked, text }
+return { waiting, unacked, now }

@@ -12,9 +12,4 @@ end
 if ARGV[1] ~= '$' then
   entries = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
 end
-local info = redis.call('XINFO', 'STREAM', KEYS[1])
-for i = 1, #info, 2 do
-  if info[i] == 'last-generated-id' then
-    return { entries, info[i + 1] }
-  end
-end
+return { entries, pairs_of(redis.call('XINFO', 'STREAM', KEYS[1]))['last-generated-id'] }

@@ -2,18 +2,19 @@
 //! five loops.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use expirer_backends::connect;
 use expirer_core::flow::{
     Canceller, Env, Expirer, Limits, Orders, Reconciler, Recorder, Scheduler,
 };
-use expirer_core::observe::Silent;
-use expirer_core::{DelayQueue, EventBus, OrderRepo};
+use expirer_core::observe::{Observer, Signal};
+use expirer_core::{DelayQueue, EventBus, OrderRepo, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::place::options;
+use crate::place::production_options;
 
 /// Where each part is.
 #[derive(Clone, Debug)]
@@ -30,25 +31,43 @@ impl Urls {
     }
 }
 
+/// How many calls of the loops have failed.
+#[derive(Debug, Default)]
+struct Faults(AtomicUsize);
+
+impl Observer for Faults {
+    fn on(&self, signal: &Signal<'_>) {
+        if matches!(signal, Signal::Failed { .. }) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) bus: Arc<dyn EventBus>,
     pub(super) queue: Arc<dyn DelayQueue>,
     pub(super) repo: Arc<dyn OrderRepo>,
     env: Env,
+    faults: Arc<Faults>,
     stop: watch::Sender<bool>,
     loops: JoinSet<()>,
 }
 
 impl Replica {
-    pub(super) async fn start(urls: &Urls) -> Self {
-        let options = options();
+    /// One that is patient if `is_patient`, and else comes back soon to what an outage held up.
+    pub(super) async fn start(urls: &Urls, is_patient: bool) -> Self {
+        let options = production_options();
         let bus = connect::bus(&urls.bus, &options).await.expect("a bus").backend.bus;
         let queue = connect::queue(&urls.queue, &options).await.expect("a queue").backend;
         let repo = connect::repo(&urls.repo, &options).await.expect("a repository").backend;
-        let env = Env::new(options.clock, Arc::new(Silent)).with_limits(limits(options.seed));
+        let faults = Arc::<Faults>::default();
+        let mut limits = if is_patient { patient() } else { brisk() };
+        limits.seed = options.seed;
+        let env = Env::new(options.clock, Arc::<Faults>::clone(&faults));
+        let env = env.with_limits(limits).expect("they hold");
         let (stop, loops) = (watch::channel(false).0, JoinSet::new());
-        let mut replica = Self { bus, queue, repo, env, stop, loops };
+        let mut replica = Self { bus, queue, repo, env, faults, stop, loops };
         replica.spawn();
         replica
     }
@@ -86,6 +105,15 @@ impl Replica {
         Orders::new(bus, repo, Arc::clone(&self.queue), self.env.clone())
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        self.env.clock.now()
+    }
+
+    /// How many calls have failed so far.
+    pub(super) fn faults(&self) -> usize {
+        self.faults.0.load(Ordering::Relaxed)
+    }
+
     /// Tells all loops to end, and waits until they have.
     pub(super) async fn end(mut self) {
         self.stop.send_replace(true);
@@ -96,13 +124,20 @@ impl Replica {
 }
 
 /// Shorter than the defaults, so that what an outage holds up comes again soon.
-fn limits(seed: u64) -> Limits {
+fn brisk() -> Limits {
     let mut limits = Limits::default();
-    limits.seed = seed;
     limits.wait = Duration::from_secs(1);
     (limits.lease, limits.ack_deadline) = (Duration::from_secs(5), Duration::from_secs(5));
     limits.step = Duration::from_secs(1);
     limits.backoff_max = Duration::from_millis(500);
     (limits.reconcile_every, limits.grace) = (Duration::from_secs(1), Duration::from_secs(2));
+    limits
+}
+
+/// So long that nothing is done twice because a machine is busy.
+fn patient() -> Limits {
+    let mut limits = brisk();
+    (limits.lease, limits.ack_deadline) = (Duration::from_secs(60), Duration::from_secs(60));
+    (limits.step, limits.grace) = (Duration::from_secs(15), Duration::from_secs(60));
     limits
 }

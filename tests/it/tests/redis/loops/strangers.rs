@@ -7,7 +7,6 @@ use expirer_core::{
     EventBus, Group, Message, OrderId, ReceiveOptions, Subject, SubscribeOptions, Timestamp,
 };
 
-use crate::servers::process::wait_until;
 use crate::servers::redis::RedisServer;
 
 /// The stream on which cancellations are announced.
@@ -23,44 +22,62 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// Announces an order that expires then.
-    pub(super) fn create(server: &RedisServer, name: &str, expires_at: Timestamp) -> Self {
-        let data = format!(
-            r#"{{"id":"{name}","version":0,"status":"created","userId":"u1","expiresAt":"{expires_at}","ticket":{{"id":"t-{name}","price":20}}}}"#
-        );
-        add(server, "bus:{order:created}", &data);
-        Self { id: OrderId::new(name).expect("an id"), expires_at, paid_at: None }
-    }
-
-    /// Announces its payment.
-    pub(super) fn pay(mut self, server: &RedisServer) -> Self {
-        let data = format!(r#"{{"id":"p-{0}","orderId":"{0}","stripeId":"s1"}}"#, self.id.as_str());
-        self.paid_at = Some(add(server, "bus:{payment:created}", &data));
-        self
-    }
-
     /// Whether the bus had its payment before its time.
-    ///
-    /// # Panics
-    /// If the payment came later: the machine is too slow for what the test wants to show.
     pub(super) fn is_paid(&self) -> bool {
-        let (paid_at, expires_at) = (self.paid_at, self.expires_at);
-        let is_late = paid_at.is_some_and(|paid_at| paid_at >= expires_at);
-        assert!(!is_late, "{}: paid at {paid_at:?}, to be paid by {expires_at}", self.id.as_str());
-        paid_at.is_some()
+        self.paid_at.is_some_and(|paid_at| paid_at < self.expires_at)
     }
 }
 
-/// Adds an entry, again and again while the server is away; when it was stored.
-fn add(server: &RedisServer, stream: &str, data: &str) -> Timestamp {
-    let mut stored = None;
-    let is_stored = wait_until(|| {
-        let id = server.cli(&["XADD", stream, "*", "data", data]);
-        stored = id.split_once('-').and_then(|(millis, _)| millis.parse().ok());
-        stored.is_some()
-    });
-    assert!(is_stored, "{stream} takes an entry");
-    Timestamp::from_millis(stored.unwrap_or_default())
+/// What somebody else is about to announce, all at once: a machine that is busy takes a while to
+/// start a program for each.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    orders: Vec<Placed>,
+    commands: Vec<String>,
+    /// The place of the order that each of them pays.
+    pays: Vec<Option<usize>>,
+}
+
+impl Announced {
+    /// An order that expires then.
+    pub(super) fn create(&mut self, name: &str, expires_at: Timestamp) {
+        let data = format!(
+            r#"{{"id":"{name}","version":0,"status":"created","userId":"u1","expiresAt":"{expires_at}","ticket":{{"id":"t-{name}","price":20}}}}"#
+        );
+        let id = OrderId::new(name).expect("an id");
+        self.orders.push(Placed { id, expires_at, paid_at: None });
+        self.add("order:created", &data, None);
+    }
+
+    /// The payment of the last order.
+    pub(super) fn pay(&mut self) {
+        let place = self.orders.len() - 1;
+        let id = self.orders[place].id.as_str();
+        let data = format!(r#"{{"id":"p-{id}","orderId":"{id}","stripeId":"s1"}}"#);
+        self.add("payment:created", &data, Some(place));
+    }
+
+    fn add(&mut self, subject: &str, data: &str, pays: Option<usize>) {
+        self.commands.push(format!("XADD bus:{{{subject}}} * data '{data}'"));
+        self.pays.push(pays);
+    }
+
+    /// Writes it in this order.
+    ///
+    /// # Panics
+    /// If the server does not take all of it.
+    pub(super) fn write(mut self, server: &RedisServer) -> Vec<Placed> {
+        let entries = server.cli_lines(&self.commands);
+        assert_eq!(entries.len(), self.commands.len(), "{entries:?}");
+        for (entry, pays) in entries.iter().zip(self.pays) {
+            let stored = entry.split_once('-').and_then(|(millis, _)| millis.parse().ok());
+            let stored = stored.unwrap_or_else(|| panic!("expected an entry, came {entry}"));
+            if let Some(place) = pays {
+                self.orders[place].paid_at = Some(Timestamp::from_millis(stored));
+            }
+        }
+        self.orders
+    }
 }
 
 /// What is on the stream of cancellations, in its order: all messages of each order.
