@@ -64,7 +64,7 @@ impl RedisRepo {
     /// Connects, and reads or records how the repository is laid out.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) for a URL that is wrong or names another number of shards
+    /// [`Invalid`](expirer_core::ErrorKind::Invalid) for a URL that is wrong or names another number of shards
     /// than the store has, and what connecting gives.
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         let parsed = Options::parse(url, Part::Repo)?;
