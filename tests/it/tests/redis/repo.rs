@@ -6,18 +6,17 @@ mod relay;
 mod replicas;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use expirer_backends::connect;
 use expirer_conformance::Suite;
 use expirer_core::order::State;
 use expirer_core::{
-    Change, Error, ErrorKind, OrderRepo, Outcome, Result, Revision, TicketId, Timestamp, UserId,
+    Change, Error, ErrorKind, OrderRepo, Outcome, Revision, TicketId, Timestamp, UserId,
 };
 
 use crate::place::{Place, options};
 use crate::servers::orders::{
-    FAR, PAST, change, ended, id, is_committed, load, look, names, owing, put, revision,
+    FAR, PAST, change, end, ended, id, is_committed, load, look, names, owing, put, revision,
     write_until_it_fails,
 };
 use crate::servers::process::wait_until;

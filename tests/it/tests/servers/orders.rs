@@ -50,10 +50,14 @@ pub(crate) fn change(name: &str, expected: Revision, expires_at: Timestamp) -> C
 
 pub(crate) fn ended(name: &str, expected: Revision) -> Change {
     let mut change = change(name, expected, PAST);
+    end(&mut change);
+    change
+}
+
+pub(crate) fn end(change: &mut Change) {
     if let State::Order(order) = &mut change.state {
         order.phase = Phase::Cancelled;
     }
-    change
 }
 
 pub(crate) fn owing(change: Change) -> Change {
