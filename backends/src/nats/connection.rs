@@ -30,9 +30,8 @@ use super::inspect::Version;
 use super::replies::{Answer, Calls, Expected, Lost, Replies};
 use super::target::{addresses, client_options};
 use super::url::Options;
+use crate::connect::ConnectOptions;
 
-/// How long one answer may take: less than the shortest step of a loop (2 s).
-pub(crate) const RESPONSE_MAX: Duration = Duration::from_millis(1500);
 /// The most calls on their way at a time.
 const IN_FLIGHT_MAX: usize = 256;
 /// How often to look whether there is a connection again, should nobody say so.
@@ -43,6 +42,7 @@ const REFUSALS_MAX: usize = 16;
 
 /// A handle on one server or cluster. Calls from any number of tasks share its connection.
 pub(crate) struct Connection {
+    answer_within: Duration,
     client: Client,
     clock: Arc<dyn Clock>,
     place: String,
@@ -123,21 +123,22 @@ impl Connection {
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for files that cannot be read, and what connecting gives.
-    pub(crate) async fn open(options: &Options, clock: &Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) async fn open(url: &Options, options: &ConnectOptions) -> Result<Self> {
         const OP: &str = "connect";
-        let (place, state) = (options.place(), Arc::new(States::default()));
+        let (place, state) = (url.place(), Arc::new(States::default()));
+        let (answer_within, clock) = (options.answer_within, Arc::clone(&options.clock));
         let heard = Arc::clone(&state);
-        let client = client_options(options)?.event_callback(move |event| {
+        let client = client_options(url, answer_within)?.event_callback(move |event| {
             heard.take_in(event);
             std::future::ready(())
         });
-        let client = client.connect(addresses(options)?).await;
+        let client = client.connect(addresses(url)?).await;
         let client = client.map_err(|error| connecting(OP, &place, &error))?;
         let replies = Replies::open(&client, Arc::clone(&state.calls)).await;
         let replies = replies.map_err(|error| {
             Error::new(ErrorKind::Unavailable, BACKEND, OP, format!("{place}: {error}"))
         })?;
-        Ok(Self { client, clock: Arc::clone(clock), place, replies, state })
+        Ok(Self { answer_within, client, clock, place, replies, state })
     }
 
     /// The client, for subscriptions.
@@ -148,6 +149,11 @@ impl Connection {
     /// The addresses, for people.
     pub(crate) fn place(&self) -> &str {
         &self.place
+    }
+
+    /// How long the server may take to answer one round of calls.
+    pub(crate) const fn answer_within(&self) -> Duration {
+        self.answer_within
     }
 
     pub(crate) const fn clock(&self) -> &Arc<dyn Clock> {
@@ -273,14 +279,14 @@ impl Connection {
 
     async fn send_round(&self, op: &'static str, calls: Vec<Outgoing>) -> Vec<Answered<Message>> {
         let (count, mut sent) = (calls.len(), Vec::with_capacity(calls.len()));
-        let mut until = self.clock.now() + RESPONSE_MAX;
+        let mut until = self.clock.now() + self.answer_within;
         let sending = self.within(until, self.send_all(op, calls, &mut sent)).await;
         let mut answers = Vec::with_capacity(count);
         for sent in sent {
             let answer = match sent {
                 Ok(mut expected) => match self.within(until, expected.answer()).await {
                     Some(answer) => {
-                        until = self.clock.now() + RESPONSE_MAX;
+                        until = self.clock.now() + self.answer_within;
                         self.judge(op, &expected, answer)
                     }
                     None => Err(self.late(op)),
@@ -369,7 +375,7 @@ impl Connection {
         }
         match self.is_connected() {
             true => {
-                let text = format!("no answer within {} ms", RESPONSE_MAX.as_millis());
+                let text = format!("no answer within {} ms", self.answer_within.as_millis());
                 self.failure(op, ErrorKind::TimedOut, &text)
             }
             false => self.failure(op, ErrorKind::Unavailable, "not connected"),

@@ -10,8 +10,6 @@ use super::BACKEND;
 use super::url::{Login, Options};
 use crate::url::{Node, Tls};
 
-/// How long connecting to one address may take.
-const CONNECT_MAX: Duration = Duration::from_millis(1500);
 /// A connection on which nothing came for so long is asked for a sign of life; after two that were
 /// asked for in vain it is given up.
 const PING: Duration = Duration::from_secs(1);
@@ -28,13 +26,14 @@ pub(crate) fn addresses(options: &Options) -> Result<Vec<ServerAddr>> {
     addresses.map_err(|error| refused(&error))
 }
 
-/// Reads the files that the URL names; connects to nothing.
+/// Reads the files that the URL names; connects to nothing. Connecting to one address may take
+/// `answer_within`.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] for a file that cannot be read.
-pub(crate) fn client_options(options: &Options) -> Result<ConnectOptions> {
+pub(crate) fn client_options(options: &Options, answer_within: Duration) -> Result<ConnectOptions> {
     let mut client = log_in(ConnectOptions::new(), &options.login)?
-        .connection_timeout(CONNECT_MAX)
+        .connection_timeout(answer_within)
         .ping_interval(PING)
         .reconnect_delay_callback(pause)
         .max_reconnects(None);
@@ -106,7 +105,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_named() {
         for query in ["ca=/none/a", "creds=/none/a", "nkey=/none/a", "cert=/none/a&key=/none/b"] {
-            let error = client_options(&options(query)).expect_err(query);
+            let error = client_options(&options(query), Duration::ZERO).expect_err(query);
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.to_string().contains("cannot use /none/a"), "{error}");
         }

@@ -33,7 +33,7 @@ use self::seat::Seat;
 use self::streams::{Described, Streams, TRIES};
 use self::tail::NatsTail;
 use super::BACKEND;
-use super::connection::{Answered, Connection, Outgoing, RESPONSE_MAX, Stored};
+use super::connection::{Answered, Connection, Outgoing, Stored};
 use super::error::{Failure, IN_PROCESS, STREAM_NOT_FOUND};
 use super::inspect::inspect;
 use super::url::{Options, Part};
@@ -69,7 +69,7 @@ impl NatsBus {
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         const OP: &str = "open";
         let parsed = Options::parse(url, Part::Bus)?;
-        let connection = Arc::new(Connection::open(&parsed, &options.clock).await?);
+        let connection = Arc::new(Connection::open(&parsed, options).await?);
         inspect(&connection, &parsed).await?;
         let streams = Streams::new(Arc::clone(&connection), &parsed);
         for subject in &Subject::EVENTS {
@@ -160,7 +160,7 @@ impl Shared {
         if let Err(error) = self.settle(op, messages.iter().map(|m| &m.subject)).await {
             return messages.iter().map(|_| Err(error.clone())).collect();
         }
-        let end = self.clock().now() + RESPONSE_MAX;
+        let end = self.clock().now() + self.connection.answer_within();
         let mut open: Vec<usize> = (0..messages.len()).collect();
         let mut stored = self.try_store(op, messages, &open).await;
         loop {

@@ -15,7 +15,7 @@ use expirer_core::{Result, Timestamp};
 use futures_lite::{StreamExt, future};
 use serde_json::json;
 
-use crate::nats::connection::{Connection, RESPONSE_MAX};
+use crate::nats::connection::Connection;
 
 /// How long one pull waits at the server: also how soon it is noticed that a server has lost it
 /// (2.9 does not say when a consumer is deleted).
@@ -245,7 +245,7 @@ impl Inner {
                 left: batch,
                 first_came: None,
                 is_waiting: expires.is_some(),
-                lost_at: now + expires.unwrap_or_default() + RESPONSE_MAX,
+                lost_at: now + expires.unwrap_or_default() + self.connection.answer_within(),
                 generation,
             });
             let mut body = json!({ "batch": batch, "no_wait": true });

@@ -57,7 +57,7 @@ impl NatsQueue {
     /// and what connecting gives.
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         let parsed = Options::parse(url, Part::Queue)?;
-        let connection = Arc::new(Connection::open(&parsed, &options.clock).await?);
+        let connection = Arc::new(Connection::open(&parsed, options).await?);
         inspect(&connection, &parsed).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
         let names = Names::new(prefix, parsed.via.unwrap_or(Via::Schedule));

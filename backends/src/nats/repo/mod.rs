@@ -64,7 +64,7 @@ impl NatsRepo {
     /// stream of the bucket's name that is not ours, and what connecting gives.
     pub async fn open(url: &str, options: &ConnectOptions) -> Result<Opened<Self>> {
         let parsed = Options::parse(url, Part::Repo)?;
-        let connection = Connection::open(&parsed, &options.clock).await?;
+        let connection = Connection::open(&parsed, options).await?;
         inspect(&connection, &parsed).await?;
         let prefix =
             parsed.prefix.as_deref().map_or_else(String::new, |prefix| format!("{prefix}-"));
