@@ -84,6 +84,7 @@ impl NatsServer {
     }
 
     fn launch(program: &Path, config: &str, login: impl Fn(&Path) -> Login) -> Self {
+        let mut said = String::new();
         for _ in 0..TRIES {
             let dir = TempDir::new().expect("a temporary folder");
             let server = Self {
@@ -98,8 +99,9 @@ impl NatsServer {
             if server.revive() {
                 return server;
             }
+            said = fs::read_to_string(server.log()).unwrap_or_default();
         }
-        panic!("{} does not start: is it there? see scripts/brokers", program.display());
+        panic!("{} does not start, see scripts/brokers; it says: {said}", program.display());
     }
 
     /// A server that is not started yet, for those that have to know each other's ports.
@@ -166,7 +168,7 @@ impl NatsServer {
 
     /// Starts it, and does not wait.
     pub(crate) fn spawn(&self) {
-        let process = Process::start(&self.command(), &self.dir().join("log"));
+        let process = Process::start(&self.command(), &self.log());
         *self.lock() = Some(process.expect("the server starts"));
     }
 
@@ -200,6 +202,10 @@ impl NatsServer {
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer.replacen("HTTP/1.0", "HTTP/1.1", 1))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir().join("log")
     }
 
     fn config(&self) -> PathBuf {

@@ -28,6 +28,7 @@ impl Process {
         let log = File::options().create(true).append(true).open(log)?;
         let mut program = shell(BEGIN);
         program.arg(command.get_program()).args(command.get_args());
+        program.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let program = program.stderr(log.try_clone()?).stdout(log).spawn()?;
         let watch = shell(WATCH).arg(program.id().to_string()).spawn()?;
         let mut process = Self { program, watch };
