@@ -336,7 +336,11 @@ impl Connection {
     }
 
     /// What comes of a future; `None` if it is not there in time.
-    async fn within<T>(&self, until: Timestamp, future: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn within<T>(
+        &self,
+        until: Timestamp,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
         future::or(async { Some(future.await) }, async {
             self.clock.sleep_until(until).await;
             None

@@ -296,8 +296,12 @@ impl Inner {
 
     /// Gives back all that came in, also what was not read yet.
     async fn end(&self, mut subscriber: Subscriber) {
-        while let Some(Some(message)) = future::poll_once(subscriber.next()).await {
-            self.take_in(message);
+        let until = self.connection.clock().now() + self.connection.answer_within();
+        // First of all, or the server would give to our pull again what comes back.
+        if subscriber.drain().await.is_ok() {
+            while let Some(Some(message)) = self.connection.within(until, subscriber.next()).await {
+                self.take_in(message);
+            }
         }
         let left: Vec<Came> = self.lock().ready.drain(..).collect();
         if self.fresh.is_some() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Message, StatusCode, Subject, SubscribeError, Subscriber};
 use expirer_core::{Clock, OrderId, Timestamp};
-use futures_lite::{StreamExt, future};
+use futures_lite::StreamExt;
 use serde_json::json;
 
 use super::place::{CONSUMER, nanos};
@@ -141,11 +141,7 @@ impl Feed {
 
     /// The next message, `None` in place of it at the end; nothing if it does not come in time.
     async fn next(&self, messages: &mut Subscriber, until: Timestamp) -> Option<Option<Message>> {
-        future::or(async { Some(messages.next().await) }, async {
-            self.clock.sleep_until(until).await;
-            None
-        })
-        .await
+        self.store.connection.within(until, messages.next()).await
     }
 
     async fn take_in(&self, message: Message) {
@@ -195,9 +191,12 @@ impl Feed {
         }
     }
 
-    /// What was on its way to us.
+    /// Gives back what was on its way to us.
     async fn drain(&self, messages: &mut Subscriber) {
-        self.hand_back().await;
+        // First of all, or the server would give to our pull again what comes back.
+        if messages.drain().await.is_err() {
+            return;
+        }
         let until = self.clock.now() + PULL;
         while let Some(Some(message)) = self.next(messages, until).await {
             if message.status.is_none() {

@@ -52,13 +52,13 @@ pub(crate) fn tests(mut suite: Suite) -> Suite {
         };
     }
     for (name, program) in programs() {
-        let (one, three) = (program.clone(), program);
-        suite = suite
-            .bus(name, move || Place::plain(&one))
-            .bus(&format!("{name}-cluster"), move || ClusterPlace::new(&three));
+        suite = suite.bus(name, move || Place::plain(&program));
     }
     if let Some(program) = newest() {
-        suite = suite.bus("nats-tls", move || Place::secured(&program));
+        let (three, secured) = (program.clone(), program);
+        suite = suite
+            .bus("nats-cluster", move || ClusterPlace::new(&three))
+            .bus("nats-tls", move || Place::secured(&secured));
     }
     on_each![
         deleted::a_stream_that_is_deleted_comes_back,

@@ -30,7 +30,7 @@ use place::Place;
 use servers::nats::{newest, packaged};
 
 /// How many cases run beside each other: they mostly wait, for the ends of leases and for servers.
-const THREADS: usize = 8;
+const THREADS: usize = 16;
 
 fn main() -> ExitCode {
     if newest().is_none() {

@@ -16,7 +16,7 @@ use crate::place::Place;
 use crate::programs;
 use crate::servers::nats::{NatsServer, newest, packaged};
 use crate::servers::orders::{
-    FAR, PAST, change, ended, id, load, look, names, owing, put, write_until_it_fails,
+    FAR, PAST, Writers, change, ended, id, load, look, names, owing, put,
 };
 use crate::servers::process::wait_until;
 use crate::servers::real::options;
@@ -341,12 +341,12 @@ fn a_kill_in_mid_load_loses_no_confirmed_commit(program: &Path) {
     let place = Place::plain(program);
     place.block_on(async {
         let repo = open(&place, "").await;
-        let load = start_load(&repo);
+        let writers = Writers::start(&repo, 8);
         assert!(wait_until(|| stored(&place.server) >= 1000));
         place.server.kill();
-        let confirmed = confirmed(load).await;
-        assert!(confirmed.len() > 400, "{} in mid-load", confirmed.len());
         assert!(place.server.revive());
+        let confirmed = writers.end().await;
+        assert!(confirmed.len() > 400, "{} in mid-load", confirmed.len());
         assert_kept(&*repo, &confirmed).await;
     });
 }
@@ -356,11 +356,12 @@ fn a_leader_killed_in_mid_load_loses_no_confirmed_commit(program: &Path) {
     place.block_on(async {
         let repo = open_at(&place.url()).await.expect("opens").backend;
         let repo: Arc<dyn OrderRepo> = Arc::new(repo);
-        let load = start_load(&repo);
+        let writers = Writers::start(&repo, 8);
         let leader = place.cluster.leader_of(STREAM);
         assert!(wait_until(|| stored(leader) >= 1000));
         leader.kill();
-        let confirmed = confirmed(load).await;
+        place.cluster.leader_of(STREAM);
+        let confirmed = writers.end().await;
         assert!(confirmed.len() > 400, "{} in mid-load", confirmed.len());
         assert_kept(&*repo, &confirmed).await;
         assert!(leader.revive() && place.cluster.wait_until_healthy());
@@ -390,20 +391,6 @@ fn without_most_servers_it_fails_and_recovers(program: &Path) {
 
 async fn place_repo(place: &ClusterPlace) -> Arc<dyn OrderRepo> {
     Arc::new(open_at(&place.url()).await.expect("opens").backend)
-}
-
-type Load = Vec<JoinHandle<Vec<(String, Revision)>>>;
-
-fn start_load(repo: &Arc<dyn OrderRepo>) -> Load {
-    (0..8).map(|n| tokio::spawn(write_until_it_fails(Arc::clone(repo), n))).collect()
-}
-
-async fn confirmed(load: Load) -> Vec<(String, Revision)> {
-    let mut confirmed = Vec::new();
-    for writer in load {
-        confirmed.extend(writer.await.expect("ends"));
-    }
-    confirmed
 }
 
 /// Rows and index have what was confirmed.

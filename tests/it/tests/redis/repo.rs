@@ -16,8 +16,8 @@ use expirer_core::{
 
 use crate::place::{Place, options};
 use crate::servers::orders::{
-    FAR, PAST, change, end, ended, id, is_committed, load, look, names, owing, put, revision,
-    write_until_it_fails,
+    FAR, PAST, Writers, change, end, ended, id, is_committed, load, look, names, owing, put,
+    revision,
 };
 use crate::servers::process::wait_until;
 use crate::servers::redis::RedisServer;
@@ -284,15 +284,11 @@ fn a_kill_in_mid_load() {
     let place = Place::plain();
     place.block_on(async {
         let repo = open(&place, "").await;
-        let writers: Vec<_> =
-            (0..8).map(|n| tokio::spawn(write_until_it_fails(repo.clone(), n))).collect();
+        let writers = Writers::start(&repo, 8);
         let count = |server: &RedisServer| server.cli(&["ZCARD", DUE]).parse().unwrap_or(0);
         assert!(wait_until(|| count(&place.server) >= 500));
         place.server.kill();
-        let mut confirmed = Vec::new();
-        for writer in writers {
-            confirmed.extend(writer.await.expect("ends"));
-        }
+        let confirmed = writers.end().await;
         assert!(place.server.revive());
         let restarted = open(&place, "").await;
         assert!(confirmed.len() > 400, "{} in mid-load", confirmed.len());

@@ -1,6 +1,7 @@
 //! Orders that tests of a repository put through it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use expirer_core::event::{Event, LateReason, OpenStatus, PaymentLate, Ticket};
@@ -10,14 +11,42 @@ use expirer_core::{
     TicketId, Timestamp,
 };
 
+use tokio::task::JoinHandle;
+
 use super::real::options;
 
 pub(crate) const PAST: Timestamp = Timestamp::EPOCH;
 pub(crate) const FAR: Timestamp = Timestamp::MAX;
 
-pub(crate) async fn write_until_it_fails(
+/// Tasks that commit new orders, each until that fails or they are ended.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    tasks: Vec<JoinHandle<Vec<(String, Revision)>>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Writers {
+    pub(crate) fn start(repo: &Arc<dyn OrderRepo>, count: u32) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let task = |writer| tokio::spawn(write(Arc::clone(repo), writer, Arc::clone(&is_over)));
+        Self { tasks: (0..count).map(task).collect(), is_over }
+    }
+
+    /// What was confirmed.
+    pub(crate) async fn end(self) -> Vec<(String, Revision)> {
+        self.is_over.store(true, Ordering::SeqCst);
+        let mut confirmed = Vec::new();
+        for task in self.tasks {
+            confirmed.extend(task.await.expect("ends"));
+        }
+        confirmed
+    }
+}
+
+async fn write(
     repo: Arc<dyn OrderRepo>,
     writer: u32,
+    is_over: Arc<AtomicBool>,
 ) -> Vec<(String, Revision)> {
     let mut confirmed = Vec::new();
     for n in 0.. {
@@ -26,6 +55,9 @@ pub(crate) async fn write_until_it_fails(
             batch.iter().map(|name| change(name, Revision::ABSENT, PAST)).collect();
         let Ok(outcomes) = repo.commit(&changes).await else { break };
         confirmed.extend(batch.into_iter().zip(outcomes.into_iter().map(revision)));
+        if is_over.load(Ordering::SeqCst) {
+            break;
+        }
     }
     confirmed
 }

@@ -9,7 +9,7 @@ use expirer_backends::connect;
 use expirer_core::{Error, ErrorKind, OrderRepo, Outcome, Result, Revision};
 use tokio::task::JoinHandle;
 
-use super::{DUE, FAR, PAST, change, id, is_committed, owing, put, revision, write_until_it_fails};
+use super::{DUE, FAR, PAST, Writers, change, id, is_committed, owing, put, revision};
 use crate::cluster::ClusterPlace;
 use crate::place::options;
 use crate::servers::process::wait_until;
@@ -57,16 +57,12 @@ pub(super) fn a_failover_loses_no_confirmed_commit() {
         let first: Vec<_> =
             (0..64).map(|n| change(&format!("o{n}"), Revision::ABSENT, PAST)).collect();
         let revision = revision(repo.commit(&first).await.expect("commits")[1]);
-        let writers: Vec<_> =
-            (0..4).map(|n| tokio::spawn(write_until_it_fails(repo.clone(), n))).collect();
+        let writers = Writers::start(&repo, 4);
         let master = place.cluster().master_of(DUE);
         let count = || master.cli(&["DBSIZE"]).parse().unwrap_or(0);
         assert!(wait_until(|| count() >= 200));
         master.kill();
-        let mut confirmed = Vec::new();
-        for writer in writers {
-            confirmed.extend(writer.await.expect("ends"));
-        }
+        let confirmed = writers.end().await;
         assert!(confirmed.len() > 100, "{} in mid-load", confirmed.len());
         let serves = |node: &RedisServer| node.cli(&["CLUSTER", "INFO"]).contains("state:ok");
         let is_over = || place.cluster().nodes().iter().filter(|node| serves(node)).count() == 5;
