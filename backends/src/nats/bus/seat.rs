@@ -1,5 +1,6 @@
 //! One group on one subject: a durable pull consumer.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use expirer_core::{Error, ErrorKind, Group, Result, Subject};
@@ -13,6 +14,10 @@ use crate::nats::error::{CONSUMER_NOT_FOUND, STREAM_NOT_FOUND};
 /// The most messages that a group may hold or put off on a subject: what is put off holds nothing
 /// up until there are so many.
 pub(super) const HELD_MAX: u64 = 65_536;
+
+/// How much longer than the deadline the server waits for an ack, at the least and at the most: what
+/// it has delivered may come in here late, and our receipt should end before somebody else has it.
+const SLACK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
 
 /// A consumer as the server describes it.
 #[derive(Clone, Debug, Deserialize)]
@@ -87,7 +92,7 @@ impl Seat {
         floor: Option<u64>,
     ) -> Answered<Described> {
         let there = self.describe(op, connection).await?;
-        let wait = u64::try_from(ack_deadline.as_nanos()).unwrap_or(u64::MAX);
+        let wait = u64::try_from(ack_wait(ack_deadline).as_nanos()).unwrap_or(u64::MAX);
         let config = match there {
             Some(there) => {
                 self.check(op, connection, &there.config)?;
@@ -138,9 +143,20 @@ impl Seat {
     }
 }
 
+fn ack_wait(ack_deadline: Duration) -> Duration {
+    ack_deadline + (ack_deadline / 5).clamp(*SLACK.start(), *SLACK.end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_waits_somewhat_longer_than_a_receipt_holds() {
+        for (deadline, wait) in [(1, 1_001), (10_000, 12_000), (3_600_000, 3_605_000)] {
+            assert_eq!(ack_wait(Duration::from_millis(deadline)), Duration::from_millis(wait));
+        }
+    }
 
     #[test]
     fn a_consumer_is_named_by_prefix_group_and_subject() {
