@@ -114,7 +114,7 @@ impl DelayQueue for NatsQueue {
     }
 
     async fn cancel(&self, ids: &[OrderId]) -> Result<()> {
-        self.store.purge(ids.iter()).await?;
+        self.store.cancel(ids.iter()).await?;
         self.hold.remove_older(ids.iter().map(|id| (id, u64::MAX)));
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::nats::error::{
     DELETE_FAILED, Failure, NO_MESSAGE_FOUND, SEQUENCE_NOT_FOUND, STREAM_NOT_FOUND,
     WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_IN_PROCESS,
 };
+use crate::nats::url::Via;
 
 /// How often a timer may be changed by somebody else while we change it.
 const ROUNDS_MAX: usize = 8;
@@ -222,11 +223,22 @@ impl Store {
             .collect()
     }
 
-    /// Removes all messages of timers.
-    pub(super) async fn purge<'a>(&self, ids: impl Iterator<Item = &'a OrderId>) -> Result<()> {
-        let call = format!("STREAM.PURGE.{}", self.names.stream);
-        let calls = ids.map(|id| (call.clone(), json!({ "filter": self.names.both(id) })));
-        self.done("cancel", calls.collect()).await
+    /// Removes timers.
+    pub(super) async fn cancel<'a>(&self, ids: impl Iterator<Item = &'a OrderId>) -> Result<()> {
+        const OP: &str = "cancel";
+        match self.names.via {
+            Via::Schedule => {
+                let call = format!("STREAM.PURGE.{}", self.names.stream);
+                let body = |id| json!({ "filter": self.names.both(id) });
+                self.done(OP, ids.map(|id| (call.clone(), body(id))).collect()).await
+            }
+            // There is one message of each, and 2.9 looks at all messages there are for a purge.
+            Via::Redelivery => {
+                let lasts = self.last_all(OP, ids).await.into_iter();
+                let lasts = lasts.collect::<Answered<Vec<_>>>()?;
+                self.remove(OP, lasts.into_iter().flatten().map(|last| last.seq).collect()).await
+            }
+        }
     }
 
     /// Removes messages by their numbers.
