@@ -1,3 +1,7 @@
 //! What the benchmarks share.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's time")]
+
+pub mod queue;
+pub mod report;
 pub mod wheel;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use expirer_core::{Timer, Timestamp};
 
-use crate::ours::{BATCH, timers};
-use crate::{Bench, Outcome, say, spread};
+use crate::Bench;
+use expirer_bench::queue::{BATCH, timers};
+use expirer_bench::report::{Outcome, say, spread};
 
 const SIZES: [u64; 2] = [10_000, 10_000_000];
 /// Timers are due at any time within as many milliseconds.
@@ -68,7 +69,7 @@ async fn costs_of(bench: &Bench, repeat: u64) -> Outcome<[f64; NAMES.len()]> {
     }
     let now = ours.clock.now();
     ours.schedule(&timers('n', 0..batch, |_| now)).await?;
-    costs[4] = cost(async { ours.drain().await.map(drop) }).await?;
+    costs[4] = cost(async { ours.drain(Duration::ZERO).await.map(drop) }).await?;
     Ok(costs)
 }
 

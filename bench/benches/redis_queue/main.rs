@@ -5,28 +5,27 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's time")]
 
-mod burst;
 mod growth;
-mod lateness;
 mod memory;
-mod ours;
 mod peers;
 mod raw;
 mod server;
 mod throughput;
 
-use std::error::Error;
-use std::fmt::Display;
-use std::io::Write;
+use std::time::Duration;
 
-use self::ours::Ours;
+use expirer_bench::queue::{Ours, burst, lateness};
+use expirer_bench::report::{Outcome, load, say};
+
 use self::raw::Raw;
 use self::server::Server;
 
-/// Whatever goes wrong ends the benchmark.
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-
 const ROUNDS: usize = 5;
+const BURST: u64 = 100_000;
+/// Longer than scheduling them takes.
+const AHEAD: Duration = Duration::from_secs(5);
+const PER_MS: u64 = 3;
+const PENDING: u64 = 1_000_000;
 const USUAL: [&str; 4] = ["throughput", "memory", "burst", "lateness"];
 
 /// What every part measures on.
@@ -52,38 +51,17 @@ async fn run(parts: &[&str], rounds: usize) -> Outcome<()> {
     let server = Server::start()?;
     let (ours, raw) = (Ours::open(&server.url()).await?, Raw::open(&server.url()).await?);
     let bench = Bench { server, ours, raw, rounds };
-    say(format!("load: {}", load()?))?;
+    say(format!("load: {}", load()))?;
     for part in parts {
         bench.server.flush()?;
         match *part {
             "throughput" => throughput::measure(&bench).await?,
             "memory" => memory::measure(&bench).await?,
-            "burst" => burst::measure(&bench).await?,
-            "lateness" => lateness::measure(&bench).await?,
+            "burst" => burst::measure(&bench.ours, BURST, AHEAD, rounds).await?,
+            "lateness" => lateness::measure(&bench.ours, PER_MS, PENDING, rounds).await?,
             _ => growth::measure(&bench).await?,
         }
-        say(format!("load: {}\n", load()?))?;
+        say(format!("load: {}\n", load()))?;
     }
     Ok(())
-}
-
-/// How many processes wanted to run in the last minutes: the machine may be shared.
-fn load() -> Outcome<String> {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    Ok(load.split(' ').take(2).collect::<Vec<_>>().join(" "))
-}
-
-fn say(line: impl Display) -> Outcome<()> {
-    writeln!(std::io::stdout(), "{line}")?;
-    Ok(())
-}
-
-/// Least, median and greatest.
-fn spread(figures: &[f64]) -> [f64; 3] {
-    let mut figures = figures.to_vec();
-    figures.sort_by(f64::total_cmp);
-    match figures.as_slice() {
-        [] => [f64::NAN; 3],
-        [least, ..] => [*least, figures[figures.len() / 2], figures[figures.len() - 1]],
-    }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::ours::{PREFIX, timers};
-use crate::{Bench, Outcome, say};
+use crate::Bench;
+use expirer_bench::queue::{PREFIX, timers};
+use expirer_bench::report::{Outcome, say};
 
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 const DAY: Duration = Duration::from_secs(86_400);

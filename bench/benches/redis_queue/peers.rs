@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::server::target;
-use crate::{Outcome, say};
+use expirer_bench::report::{Outcome, say, target};
 
 /// A peer that is here.
 pub(crate) struct Peer {

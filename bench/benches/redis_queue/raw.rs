@@ -8,8 +8,8 @@ use expirer_core::Timer;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Script};
 
-use crate::Outcome;
-use crate::ours::{BATCH, PREFIX, WORKERS};
+use expirer_bench::queue::{BATCH, PREFIX, WORKERS};
+use expirer_bench::report::Outcome;
 
 const SCHEDULE: &str = include_str!("../../../backends/src/redis/scripts/queue/schedule.lua");
 const LEASE: &str = include_str!("../../../backends/src/redis/scripts/queue/lease.lua");

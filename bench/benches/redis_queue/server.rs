@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::{Client, Connection, FromRedisValue};
 use tempfile::TempDir;
 
-use crate::Outcome;
+use expirer_bench::report::{Outcome, target};
 
 const READY_MAX: Duration = Duration::from_secs(10);
 
@@ -80,10 +80,4 @@ impl Drop for Server {
         drop(self.process.kill());
         drop(self.process.wait());
     }
-}
-
-/// The folder of the build.
-pub(crate) fn target() -> std::path::PathBuf {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    root.map_or_else(std::env::temp_dir, |root| root.join("target"))
 }

@@ -6,25 +6,27 @@ use std::time::Duration;
 use expirer_core::{Clock, DelayQueue, LeaseOptions, Timestamp};
 use hdrhistogram::Histogram;
 
-use crate::ours::{lateness, timers};
-use crate::{Bench, Outcome, say};
+use super::{Ours, lateness, timers};
+use crate::report::{Outcome, say};
 
-const PENDING: u64 = 1_000_000;
-const PER_MS: u64 = 3;
 const LENGTH_MS: u64 = 20_000;
 /// How far ahead timers are scheduled, and for how long a time at once.
-const AHEAD: Duration = Duration::from_secs(2);
+const AHEAD: Duration = Duration::from_secs(4);
 const STEP_MS: u64 = 10;
 const WORKERS: usize = 2;
 
-pub(crate) async fn measure(bench: &Bench) -> Outcome<()> {
-    let far = bench.ours.clock.now() + Duration::from_secs(86_400);
-    bench.ours.schedule(&timers('p', 0..PENDING, |n| far + Duration::from_millis(n))).await?;
-    let rate = PER_MS * 1000;
-    say(format!("| {rate} due/s, {PENDING} pending: ms late | p50 | p99 | p99.9 | most |"))?;
+/// Lets so many come due each millisecond for 20 s, once a round, while `pending` others wait.
+///
+/// # Errors
+/// What the queue gives; that not all came, or one before its time.
+pub async fn measure(ours: &Ours, per_ms: u64, pending: u64, rounds: usize) -> Outcome<()> {
+    let far = ours.clock.now() + Duration::from_secs(86_400);
+    ours.schedule(&timers('p', 0..pending, |n| far + Duration::from_millis(n))).await?;
+    let rate = per_ms * 1000;
+    say(format!("| {rate} due/s, {pending} pending: ms late | p50 | p99 | p99.9 | most |"))?;
     say("|---|---|---|---|---|")?;
-    for round in 1..=bench.rounds {
-        let late = run(bench).await?;
+    for round in 1..=rounds {
+        let late = run(ours, per_ms).await?;
         let ms = |quantile| {
             let micros = u32::try_from(late.value_at_quantile(quantile)).unwrap_or(u32::MAX);
             f64::from(micros) / 1000.0
@@ -36,28 +38,28 @@ pub(crate) async fn measure(bench: &Bench) -> Outcome<()> {
 }
 
 /// One round, in microseconds; the timers are scheduled while others come due.
-async fn run(bench: &Bench) -> Outcome<Histogram<u64>> {
-    let begun = bench.ours.clock.now();
+async fn run(ours: &Ours, per_ms: u64) -> Outcome<Histogram<u64>> {
+    let begun = ours.clock.now();
     let first = begun + AHEAD;
     let end = first + Duration::from_millis(LENGTH_MS) + AHEAD;
     let worker = || {
-        let (queue, clock) = (Arc::clone(&bench.ours.queue), Arc::clone(&bench.ours.clock));
+        let (queue, clock) = (Arc::clone(&ours.queue), Arc::clone(&ours.clock));
         tokio::spawn(work(queue, clock, end))
     };
     let workers: Vec<_> = (0..WORKERS).map(|_| worker()).collect();
     for from in (0..LENGTH_MS).step_by(usize::try_from(STEP_MS)?) {
-        let numbers = from * PER_MS..(from + STEP_MS) * PER_MS;
-        let due = |n| first + Duration::from_millis(n / PER_MS);
-        bench.ours.queue.schedule(&timers('l', numbers, due)).await?;
-        bench.ours.clock.sleep_until(begun + Duration::from_millis(from + STEP_MS)).await;
+        let numbers = from * per_ms..(from + STEP_MS) * per_ms;
+        let due = |n| first + Duration::from_millis(n / per_ms);
+        ours.queue.schedule(&timers('l', numbers, due)).await?;
+        ours.clock.sleep_until(begun + Duration::from_millis(from + STEP_MS)).await;
     }
     let mut late = Histogram::new(3)?;
     for worker in workers {
         late.add(worker.await??)?;
     }
     match late.len() {
-        count if count == LENGTH_MS * PER_MS => Ok(late),
-        count => Err(format!("{count} of {} came", LENGTH_MS * PER_MS).into()),
+        count if count == LENGTH_MS * per_ms => Ok(late),
+        count => Err(format!("{count} of {} came", LENGTH_MS * per_ms).into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A hundred thousand timers due in one millisecond, for workers that wait: none early, none lost.
+//! Many timers due in one millisecond, for workers that wait: none early, none lost.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,23 +6,27 @@ use std::time::Duration;
 
 use expirer_core::{DelayQueue, LeaseOptions, OrderId, Timestamp};
 
-use crate::ours::{WORKERS, lateness, timers};
-use crate::{Bench, Outcome, say};
+use super::{Ours, WORKERS, lateness, timers};
+use crate::report::{Outcome, say};
 
-const COUNT: u64 = 100_000;
-const AHEAD: Duration = Duration::from_secs(5);
+/// Workers give up when nothing came for so long.
+const WAIT: Duration = Duration::from_secs(5);
 
-pub(crate) async fn measure(bench: &Bench) -> Outcome<()> {
+/// Schedules so many `ahead` of their time, once a round, and says when the first and the last came.
+///
+/// # Errors
+/// What the queue gives; that not all came, or one before its time.
+pub async fn measure(ours: &Ours, count: u64, ahead: Duration, rounds: usize) -> Outcome<()> {
     say(format!(
-        "| {COUNT} due in one millisecond | first after ms | last after ms |\n|---|---|---|"
+        "| {count} due in one millisecond | first after ms | last after ms |\n|---|---|---|"
     ))?;
-    for round in 1..=bench.rounds {
-        let due = bench.ours.clock.now() + AHEAD;
-        bench.ours.schedule(&timers('b', 0..COUNT, |_| due)).await?;
-        if bench.ours.clock.now() >= due {
+    for round in 1..=rounds {
+        let due = ours.clock.now() + ahead;
+        ours.schedule(&timers('b', 0..count, |_| due)).await?;
+        if ours.clock.now() >= due {
             return Err("scheduling took longer than the time until they are due".into());
         }
-        let worker = || tokio::spawn(work(Arc::clone(&bench.ours.queue), due));
+        let worker = || tokio::spawn(work(Arc::clone(&ours.queue), due, ahead));
         let workers: Vec<_> = (0..WORKERS).map(|_| worker()).collect();
         let mut seen = HashSet::new();
         let mut times = Vec::new();
@@ -31,8 +35,8 @@ pub(crate) async fn measure(bench: &Bench) -> Outcome<()> {
             seen.extend(ids);
             times.extend(first_and_last);
         }
-        if u64::try_from(seen.len())? != COUNT {
-            return Err(format!("{} of {COUNT} came", seen.len()).into());
+        if u64::try_from(seen.len())? != count {
+            return Err(format!("{} of {count} came", seen.len()).into());
         }
         let (first, last) = (times.iter().min().unwrap_or(&0), times.iter().max().unwrap_or(&0));
         say(format!("| round {round}: all, none early | {} | {} |", first / 1000, last / 1000))?;
@@ -41,9 +45,13 @@ pub(crate) async fn measure(bench: &Bench) -> Outcome<()> {
 }
 
 /// Works until nothing comes any more; gives what came, and when the first and the last did.
-async fn work(queue: Arc<dyn DelayQueue>, due: Timestamp) -> Outcome<(Vec<OrderId>, Vec<u64>)> {
+async fn work(
+    queue: Arc<dyn DelayQueue>,
+    due: Timestamp,
+    ahead: Duration,
+) -> Outcome<(Vec<OrderId>, Vec<u64>)> {
     let (mut ids, mut times) = (Vec::new(), Vec::new());
-    let options = LeaseOptions::new(256).with_wait(AHEAD);
+    let options = LeaseOptions::new(256).with_wait(ahead + WAIT);
     loop {
         let leases = queue.lease(options.clone()).await?;
         if leases.is_empty() {
