@@ -13,6 +13,7 @@ use expirer_core::{DelayQueue, Error, ErrorKind, EventBus, OrderRepo, Result};
 
 use crate::memory::{MemoryBus, MemoryQueue, MemoryRepo};
 
+pub use crate::leaving::Leaving;
 pub use crate::options::{ConnectOptions, Finite};
 
 /// A backend that was opened, and what its operator should know.

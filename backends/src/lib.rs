@@ -7,6 +7,7 @@ pub mod connect;
 mod hold;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod keep;
+mod leaving;
 pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use expirer_core::Clock;
 
+use crate::leaving::Leaving;
+
 /// What every backend is given.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -21,6 +23,8 @@ pub struct ConnectOptions {
     /// shorter than the shortest step of the callers (the loops': 2 s), since a caller that gives up
     /// first would leave a connection that no longer answers in place.
     pub answer_within: Duration,
+    /// What the backends opened with these options finish after they were dropped.
+    pub leaving: Leaving,
 }
 
 const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
@@ -30,7 +34,7 @@ impl ConnectOptions {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
         let keep_ended = Duration::from_secs(3600);
-        Self { clock, seed, keep_ended, answer_within: ANSWER_WITHIN }
+        Self { clock, seed, keep_ended, answer_within: ANSWER_WITHIN, leaving: Leaving::default() }
     }
 
     /// Sets how long the repository in memory keeps orders that have ended.

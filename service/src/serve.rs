@@ -16,6 +16,8 @@ use crate::http::{self, App, Listener};
 use crate::shutdown::{self, Signals, Stop};
 use crate::wire::Parts;
 
+/// How long the backends may take to hand back what they hold.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
 /// How long the start waits for the loops; after that, HTTP is served and says who is missing.
 const START_WAIT: Duration = Duration::from_secs(10);
 /// What a second signal ends the process with.
@@ -38,7 +40,7 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode, String> {
     let drained = signals.or(service.drain(config.drain_timeout)).await;
     let finite = service.parts.bus.finite.as_deref();
     log_bad_lines(finite);
-    Ok(match drained {
+    let code = match drained {
         None => {
             warn!("told to end again: what is in flight is dropped");
             ExitCode::from(INTERRUPTED)
@@ -46,7 +48,11 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode, String> {
         // Behind lines, there is nobody whom it would come to again.
         Some(false) if finite.is_some() && matches!(end, End::Told(_)) => ExitCode::FAILURE,
         Some(_) => end.code(finite),
-    })
+    };
+    if drained.is_some() {
+        service.leave().await;
+    }
+    Ok(code)
 }
 
 /// Why the service ends.
@@ -174,6 +180,14 @@ impl Service {
             warn!("not all was finished within {timeout:?}; what is in flight is dropped");
         }
         is_drained
+    }
+
+    /// Drops the backends, and lets them hand back what they hold.
+    async fn leave(self) {
+        let (clock, leaving) = (Arc::clone(&self.parts.clock), self.parts.leaving.clone());
+        drop(self);
+        let late = clock.sleep_until(clock.now() + LEAVE_WAIT);
+        future::or(leaving.done(), late).await;
     }
 }
 

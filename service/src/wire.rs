@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expirer_backends::TokioClock;
-use expirer_backends::connect::{self, Bus, ConnectOptions};
+use expirer_backends::connect::{self, Bus, ConnectOptions, Leaving};
 use expirer_core::flow::{
     Canceller, Env, Expirer, Limits, Orders, Reconciler, Recorder, Scheduler,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) repo: Arc<dyn OrderRepo>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ears: Arc<Ears>,
+    /// What the backends finish once they were dropped.
+    pub(crate) leaving: Leaving,
     /// What the backends' operators should know, each once.
     warnings: Vec<String>,
     env: Env,
@@ -65,7 +67,7 @@ impl Parts {
         // One server may be all three.
         warnings.dedup();
         let (bus, queue, repo) = (bus.backend, queue.backend, repo.backend);
-        Ok(Self { bus, queue, repo, clock, ears, warnings, env })
+        Ok(Self { bus, queue, repo, clock, ears, leaving: options.leaving, warnings, env })
     }
 
     /// What the roles miss and the backends warn of, the worst first; `address` is where HTTP

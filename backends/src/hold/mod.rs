@@ -186,6 +186,17 @@ impl<T: Clone> Hold<T> {
         self.with(|state, _| state.is_closed)
     }
 
+    /// Returns once it is closed.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let heard = self.look.listen();
+            if self.is_closed() {
+                return;
+            }
+            heard.await;
+        }
+    }
+
     /// Returns when what is [wanted](Self::wanted) may have changed, at the latest after `wait`.
     pub(crate) async fn changed(&self, wait: Duration) {
         let heard = self.look.listen();

@@ -16,26 +16,40 @@ const OP: &str = "inspect";
 
 /// The version of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version(u32, u32);
+pub(crate) struct Version(u32, u32, u32);
 
 impl Version {
     /// The oldest that we know: the next message of a subject can be asked for from here on.
-    const MIN: Self = Self(2, 9);
+    const MIN: Self = Self(2, 9, 0);
+    /// The first of 2.10 that does not compare the sequence that a message expects
+    /// (nats-server#5841); its successors lose streams when they are killed (Jepsen on 2.12.1).
+    const LOSSY: Self = Self(2, 10, 19);
+    /// The first that does neither.
+    const MENDED: Self = Self(2, 10, 23);
 
     pub(crate) const fn new(major: u32, minor: u32) -> Self {
-        Self(major, minor)
+        Self(major, minor, 0)
     }
 
-    /// Reads `MAJOR.MINOR.…`; 0.0 of anything else.
+    /// Reads `MAJOR.MINOR.PATCH…`; zeroes for what is something else.
     pub(crate) fn of(text: &str) -> Self {
-        let mut parts = text.trim_start_matches('v').split('.').map_while(|part| part.parse().ok());
-        Self(parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+        let number = |part: &str| {
+            let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            part[..end].parse().ok()
+        };
+        let mut parts = text.trim_start_matches('v').split('.').map_while(number);
+        let mut next = || parts.next().unwrap_or(0);
+        Self(next(), next(), next())
+    }
+
+    const fn loses(self) -> bool {
+        matches!(self, Self(2, 10, patch) if patch >= Self::LOSSY.2 && patch < Self::MENDED.2)
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
 }
 
@@ -57,11 +71,15 @@ pub(crate) async fn inspect(connection: &Connection, options: &Options) -> Resul
 
 fn judge(connection: &Connection) -> Result<()> {
     let version = connection.version();
-    if version >= Version::MIN {
-        return Ok(());
+    if version < Version::MIN {
+        let text = format!("this is NATS {version}; Expirer needs {} or later", Version::MIN);
+        return Err(refused(connection, &text));
     }
-    let text = format!("this is NATS {version}; Expirer needs {} or later", Version::MIN);
-    Err(refused(connection, &text))
+    if version.loses() {
+        let text = format!("NATS {version} loses what it has confirmed: use {}", Version::MENDED);
+        return Err(refused(connection, &text));
+    }
+    Ok(())
 }
 
 fn is_off(failure: &Failure) -> bool {
@@ -105,11 +123,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_its_first_two_numbers() {
-        assert_eq!(Version::of("2.9.10"), Version(2, 9));
-        assert_eq!(Version::of("v2.12.0-RC.1"), Version(2, 12));
+    fn a_version_is_its_first_three_numbers() {
+        assert_eq!(Version::of("2.9.10"), Version(2, 9, 10));
+        assert_eq!(Version::of("v2.12.1-RC.1"), Version(2, 12, 1));
         assert!(Version::of("2.10.1") > Version::of("2.9.25"));
-        assert_eq!(Version::of("nonsense"), Version(0, 0));
-        assert_eq!(Version::of("2.x").to_string(), "2.0");
+        assert_eq!(Version::of("nonsense"), Version(0, 0, 0));
+        assert_eq!(Version::of("2.x").to_string(), "2.0.0");
+    }
+
+    #[test]
+    fn versions_that_lose_what_they_confirmed_are_known() {
+        let lossy = ["2.10.19", "2.10.20", "2.10.22"];
+        assert!(lossy.iter().all(|version| Version::of(version).loses()));
+        let sound = ["2.9.22", "2.10.18", "2.10.23", "2.11.20"];
+        assert!(!sound.iter().any(|version| Version::of(version).loses()));
     }
 }

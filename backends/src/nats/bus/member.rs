@@ -64,7 +64,8 @@ impl NatsConsumer {
         }
         let targets = seats.iter().map(|seat| (seat.wire.clone(), seat.target())).collect();
         let fresh = FRESH_MAX.min(ack_deadline / 4);
-        let pump = Pump::open(OP, &shared.connection, Some(fresh), targets).await?;
+        let pump = Pump::open(OP, &shared.connection, Some(fresh), targets, shared.leaving.enter())
+            .await?;
         let (receipts, noted) = (Receipts::new(shared.next_token()), shared.clock().now());
         let state = Mutex::new(State { seats, receipts, noted });
         Ok(Self { shared, group: options.group.clone(), ack_deadline, pump, state })

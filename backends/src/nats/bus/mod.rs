@@ -37,7 +37,7 @@ use super::connection::{Answered, Connection, Outgoing, Stored};
 use super::error::{Failure, IN_PROCESS, STREAM_NOT_FOUND};
 use super::inspect::inspect;
 use super::url::{Options, Part};
-use crate::connect::{ConnectOptions, Opened};
+use crate::connect::{ConnectOptions, Leaving, Opened};
 
 /// How soon a message is sent again that a stream could not take just then.
 const MOMENT: Duration = Duration::from_millis(50);
@@ -56,6 +56,7 @@ struct Shared {
     floors: Floors,
     watermarks: Watermarks,
     seed: u64,
+    leaving: Leaving,
 }
 
 impl NatsBus {
@@ -77,7 +78,8 @@ impl NatsBus {
         }
         let warnings = streams.warnings(OP).await?;
         let (floors, watermarks, seed) = (Floors::default(), Watermarks::default(), options.seed);
-        let shared = Arc::new(Shared { connection, streams, floors, watermarks, seed });
+        let leaving = options.leaving.clone();
+        let shared = Arc::new(Shared { connection, streams, floors, watermarks, seed, leaving });
         Ok(Opened::new(Self { shared }).with_warnings(warnings))
     }
 }
@@ -145,6 +147,8 @@ impl Shared {
         let (stream, described) = self.described(op, subject).await?;
         let seat = self.seat(stream, group, subject);
         let floor = self.floors.of(&seat.consumer, &described.created);
+        // A machine that crashed may have lost the end of the stream.
+        let floor = floor.map(|floor| floor.min(described.state.last_seq));
         let joined = seat.join(op, &self.connection, ack_deadline, floor).await?;
         self.floors.note(&seat.consumer, &described.created, joined.floor());
         Ok(seat)

@@ -100,7 +100,12 @@ impl Shared {
     /// A time up to which everything is stored that ever will be.
     async fn present(&self, stream: &str, described: Described) -> Result<Timestamp> {
         if let (Some(ts), 1) = (&described.ts, described.replicas()) {
-            return floored(ts).map_err(|error| unreadable(OP, error));
+            let read = |text| floored(text).map_err(|error| unreadable(OP, error));
+            let present = read(ts)?;
+            let is_ahead =
+                described.state.last_seq > 0 && read(&described.state.last_ts)? > present;
+            // The server's clock was set back: what comes next may bear an older time still.
+            return Ok(if is_ahead { Timestamp::MIN } else { present });
         }
         let described = match self.watermarks.tick(stream, self.clock().now()) {
             Some(last) => {
@@ -119,6 +124,9 @@ impl Shared {
     /// subject of ours tells the time by what comes in.
     async fn tell_time(&self, stream: &str, last: Option<u64>) -> Result<()> {
         let stored = match self.store_time(stream).await {
+            Err(failure) if failure.is_nobody_there() && !self.streams.is_ours(stream) => {
+                return Ok(());
+            }
             Err(failure) if failure.is_nobody_there() => {
                 let subject = self.streams.clock(stream);
                 match self.streams.add(OP, stream, &subject).await {

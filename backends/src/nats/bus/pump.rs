@@ -15,6 +15,7 @@ use expirer_core::{Result, Timestamp};
 use futures_lite::{StreamExt, future};
 use serde_json::json;
 
+use crate::leaving::Leaver;
 use crate::nats::connection::Connection;
 
 /// How long one pull waits at the server: also how soon it is noticed that a server has lost it
@@ -130,6 +131,7 @@ impl Pump {
         connection: &Arc<Connection>,
         fresh: Option<Duration>,
         targets: Vec<(String, String)>,
+        leaver: Leaver,
     ) -> Result<Self> {
         let inbox = connection.client().new_inbox();
         let subscriber = connection.subscribe(op, format!("{inbox}.>")).await?;
@@ -146,7 +148,11 @@ impl Pump {
         let connection = Arc::clone(connection);
         let (changed, is_over, over) = (Event::new(), AtomicBool::new(false), Event::new());
         let inner = Arc::new(Inner { connection, inbox, fresh, state, changed, is_over, over });
-        tokio::spawn(Arc::clone(&inner).read(subscriber));
+        let reader = Arc::clone(&inner);
+        tokio::spawn(async move {
+            reader.read(subscriber).await;
+            drop(leaver);
+        });
         Ok(Self { inner })
     }
 

@@ -134,6 +134,11 @@ impl Streams {
         self.connection.api(op, &format!("STREAM.INFO.{stream}"), &Value::Null).await
     }
 
+    /// Whether a stream is our own, which may be changed.
+    pub(super) fn is_ours(&self, stream: &str) -> bool {
+        stream == self.events
+    }
+
     /// Adds a subject to a stream that does not cover it.
     pub(super) async fn add(&self, op: &'static str, stream: &str, subject: &str) -> Answered<()> {
         let described = self.describe(op, stream).await?;

@@ -77,6 +77,8 @@ impl Place {
         if described.created != self.created {
             self.seen = 0;
         }
+        // A machine that crashed may have lost the end of the stream.
+        self.seen = self.seen.min(described.state.last_seq);
         (self.stream, self.created) = (stream, described.created);
         Ok(())
     }
@@ -119,7 +121,8 @@ impl NatsTail {
             targets.push((shared.streams.wire(subject), target));
             places.push(place);
         }
-        let pump = Pump::open(OP, &shared.connection, None, targets).await?;
+        let pump =
+            Pump::open(OP, &shared.connection, None, targets, shared.leaving.enter()).await?;
         Ok(Self { shared, pump, places: Mutex::new(places) })
     }
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Message, StatusCode, Subject, SubscribeError, Subscriber};
 use expirer_core::{Clock, OrderId, Timestamp};
-use futures_lite::StreamExt;
+use futures_lite::{StreamExt, future};
 use serde_json::json;
 
 use super::place::{CONSUMER, nanos};
 use super::store::{Last, Put, Store};
 use super::wire::{EARLY, Incoming};
 use crate::hold::Hold;
+use crate::leaving::Leaver;
 use crate::nats::connection::Outgoing;
 use crate::nats::url::Via;
 
@@ -49,6 +50,7 @@ pub(super) struct Feed {
     clock: Arc<dyn Clock>,
     inbox: String,
     pulls: u64,
+    _leaving: Leaver,
 }
 
 /// How a pull went on.
@@ -61,7 +63,7 @@ enum Came {
 }
 
 impl Feed {
-    pub(super) fn new(store: &Arc<Store>, hold: &Arc<Hold<Subject>>) -> Self {
+    pub(super) fn new(store: &Arc<Store>, hold: &Arc<Hold<Subject>>, leaving: Leaver) -> Self {
         let client = store.connection.client();
         Self {
             store: Arc::clone(store),
@@ -70,6 +72,7 @@ impl Feed {
             clock: Arc::clone(store.connection.clock()),
             inbox: client.new_inbox(),
             pulls: 0,
+            _leaving: leaving,
         }
     }
 
@@ -111,24 +114,36 @@ impl Feed {
     async fn pull(&mut self, messages: &mut Subscriber, wanted: usize) -> bool {
         self.pulls += 1;
         let reply = format!("{}.{}", self.inbox, self.pulls);
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.store.names.stream);
+        let next_call = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.store.names.stream);
         let ask = json!({ "batch": wanted, "expires": nanos(PULL) }).to_string();
         let client = self.store.connection.client();
-        if client.publish_with_reply(subject, reply.clone(), ask.into()).await.is_err() {
+        if client.publish_with_reply(next_call.clone(), reply.clone(), ask.into()).await.is_err() {
             self.pause().await;
             return true;
         }
-        let until = self.clock.now() + PULL + PULL_LATE;
+        let begun = self.clock.now();
+        let until = begun + PULL + PULL_LATE;
         let mut left = wanted;
         while left > 0 && !self.hold.is_closed() {
-            let Some(next) = self.next(messages, until).await else { return true };
+            let Some(next) = self.next(messages, until).await else {
+                self.look_for_trouble(&next_call);
+                return true;
+            };
             let Some(message) = next else { return false };
             match came(message, &reply) {
                 Some(Came::Timer(message)) => {
+                    self.store.trouble.clear();
                     left -= 1;
                     self.take_in(message).await;
                 }
-                Some(Came::End) => return true,
+                Some(Came::End) => {
+                    self.store.trouble.clear();
+                    if self.clock.now() < begun + PAUSE && left == wanted {
+                        // It will not have us now.
+                        self.pause().await;
+                    }
+                    return true;
+                }
                 Some(Came::Nobody) => {
                     self.mend().await;
                     return true;
@@ -139,9 +154,15 @@ impl Feed {
         true
     }
 
-    /// The next message, `None` in place of it at the end; nothing if it does not come in time.
+    /// The next message, `None` in place of it at the end; nothing if it does not come in time, or
+    /// the hold is closed.
     async fn next(&self, messages: &mut Subscriber, until: Timestamp) -> Option<Option<Message>> {
-        self.store.connection.within(until, messages.next()).await
+        let next = self.store.connection.within(until, messages.next());
+        future::or(next, async {
+            self.hold.closed().await;
+            None
+        })
+        .await
     }
 
     async fn take_in(&self, message: Message) {
@@ -172,7 +193,8 @@ impl Feed {
     async fn schedule_on(&self, Incoming { arrival, body, .. }: Incoming) {
         let last = Some(Last::handed_over(arrival.version));
         let put = Put { id: arrival.timer.id, body, last };
-        if let Some(Ok(Some(_))) = self.store.put_all("schedule", &[put]).await.pop() {
+        // Where it has changed since, its newer message stands for it.
+        if let Some(Ok(_)) = self.store.put_all("schedule", &[put]).await.pop() {
             drop(self.store.remove("schedule", vec![arrival.version]).await);
         }
     }
@@ -198,7 +220,7 @@ impl Feed {
             return;
         }
         let until = self.clock.now() + PULL;
-        while let Some(Some(message)) = self.next(messages, until).await {
+        while let Some(Some(message)) = self.store.connection.within(until, messages.next()).await {
             if message.status.is_none() {
                 self.settle(message.reply, &nak(Duration::ZERO)).await;
             }
@@ -231,8 +253,19 @@ impl Feed {
     }
 
     async fn mend(&self) {
-        if self.store.mend().await.is_err() {
+        if let Err(error) = self.store.mend().await {
+            self.store.trouble.set(error);
             self.pause().await;
+        }
+    }
+
+    /// Why the server did not answer a pull, as far as it has said so.
+    fn look_for_trouble(&self, next_call: &str) {
+        let connection = &self.store.connection;
+        let is_allowed = [next_call, &self.inbox].into_iter();
+        let mut refused = is_allowed.filter_map(|to| connection.check_allowed("lease", to).err());
+        if let Some(error) = refused.next() {
+            self.store.trouble.set(error);
         }
     }
 

@@ -3,8 +3,9 @@
 //!
 //! # Delivery
 //! At least once. The last message of an order's subjects is its timer: storing another replaces
-//! it, purging them cancels it, and each lease is checked against it, so that nothing that was
-//! changed by any handle fires. A lease that runs out makes its timer visible on the same handle,
+//! it, removing it cancels it, and each lease is checked against it, so that nothing that was
+//! changed by any handle fires, but for a schedule that the server was about to fire when it was
+//! changed: that comes, and what it was changed to is gone. A lease that runs out makes its timer visible on the same handle,
 //! or, if nobody leases there any more, on another.
 
 mod feed;
@@ -24,7 +25,7 @@ use expirer_core::{
 
 use self::feed::Feed;
 use self::place::KEEP;
-use self::store::{Last, Put, Store};
+use self::store::{Last, Put, Store, Trouble};
 use self::wire::{Body, HORIZON, Names};
 use super::connection::Connection;
 use super::inspect::inspect;
@@ -61,12 +62,14 @@ impl NatsQueue {
         inspect(&connection, &parsed).await?;
         let prefix = parsed.prefix.as_deref().unwrap_or(PREFIX);
         let names = Names::new(prefix, parsed.via.unwrap_or(Via::Schedule));
-        let store = Arc::new(Store { connection, names, replicas: parsed.replicas });
-        store.open().await?;
+        let (replicas, trouble) = (parsed.replicas, Trouble::default());
+        let store = Arc::new(Store { connection, names, replicas, trouble });
+        let warning = store.open().await?;
         let clock = Arc::clone(&options.clock);
         let hold = Arc::new(Hold::new(Arc::clone(&clock), options.seed, KEEP));
-        tokio::spawn(Feed::new(&store, &hold).run());
-        Ok(Opened::new(Self { store, hold, clock }))
+        tokio::spawn(Feed::new(&store, &hold, options.leaving.enter()).run());
+        let queue = Self { store, hold, clock };
+        Ok(Opened::new(queue).with_warnings(warning.into_iter().collect()))
     }
 
     /// Of what is leased here, that which still is as it was when it came; the rest is put back or
@@ -124,7 +127,7 @@ impl DelayQueue for NatsQueue {
         loop {
             let leased = self.hold.lease(&options).await;
             if leased.is_empty() {
-                return Ok(Vec::new());
+                return self.store.check().map(|()| Vec::new());
             }
             let leases = self.checked(leased).await?;
             if !leases.is_empty() {
@@ -181,7 +184,9 @@ impl DelayQueue for NatsQueue {
     fn capabilities(&self) -> QueueCapabilities {
         let mut capabilities = QueueCapabilities::new(BACKEND);
         capabilities.durable = true;
-        capabilities.exact_cancel = true;
+        // The server decides first which schedules to fire, and stores what comes of it a little
+        // later: what was cancelled or moved in between comes all the same.
+        capabilities.exact_cancel = self.store.names.via == Via::Redelivery;
         capabilities.precision = PRECISION;
         capabilities.horizon = (self.store.names.via == Via::Schedule).then_some(HORIZON);
         capabilities

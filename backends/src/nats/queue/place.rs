@@ -37,6 +37,7 @@ struct Config {
     max_bytes: i64,
     max_age: i64,
     max_msgs_per_subject: i64,
+    num_replicas: usize,
     #[serde(default)]
     deny_delete: bool,
     #[serde(default)]
@@ -52,7 +53,7 @@ struct Info {
     config: Config,
 }
 
-/// Makes sure that both are there.
+/// Makes sure that both are there; gives what an operator should know of them.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] where the server has no schedules, [`ErrorKind::Corrupt`] where a
@@ -61,14 +62,22 @@ pub(super) async fn settle(
     connection: &Connection,
     names: &Names,
     replicas: Option<usize>,
-) -> Result<()> {
+) -> Result<Option<String>> {
     if names.via == Via::Schedule && connection.version() < Version::of("2.12") {
         let why = format!("NATS {} has no schedules", connection.version());
         return Err(without_schedules(connection, &why));
     }
     let found = stream(connection, names, replicas).await?;
     judge(connection, names, &found.config)?;
-    make_consumer(connection, names).await.map_err(Error::from)
+    make_consumer(connection, names).await?;
+    Ok(replicas.filter(|asked| found.config.num_replicas < *asked).map(|asked| {
+        format!(
+            "nats {}: the stream {} has {} copies, not {asked}: change it by nats stream edit",
+            connection.place(),
+            names.stream,
+            found.config.num_replicas
+        )
+    }))
 }
 
 async fn stream(connection: &Connection, names: &Names, replicas: Option<usize>) -> Result<Info> {

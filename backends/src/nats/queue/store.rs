@@ -1,7 +1,7 @@
 //! The calls on the stream: a timer is the last message of its subjects, and whoever changes it
 //! says which one he takes for that.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
@@ -35,6 +35,30 @@ pub(super) struct Store {
     pub(super) connection: Arc<Connection>,
     pub(super) names: Names,
     pub(super) replicas: Option<usize>,
+    /// Why no timers come in.
+    pub(super) trouble: Trouble,
+}
+
+/// Why something that runs by itself gets nowhere, for those who wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Trouble(Mutex<Option<Error>>);
+
+impl Trouble {
+    pub(super) fn set(&self, error: Error) {
+        *self.lock() = Some(error);
+    }
+
+    pub(super) fn clear(&self) {
+        *self.lock() = None;
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.lock().clone().map_or(Ok(()), Err)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Error>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The last message of a timer.
@@ -88,8 +112,19 @@ impl Store {
         self.connection.clock().now()
     }
 
+    /// Whether timers can come in, as far as we know.
+    pub(super) fn check(&self) -> Result<()> {
+        self.trouble.check()?;
+        match self.connection.is_connected() {
+            true => Ok(()),
+            false => Err(self.connection.lost("lease")),
+        }
+    }
+
     /// Makes the stream and its consumer; a cluster may need a moment to find a leader of each.
-    pub(super) async fn open(&self) -> Result<()> {
+    ///
+    /// Gives what an operator should know of it.
+    pub(super) async fn open(&self) -> Result<Option<String>> {
         let mut made = self.mend().await;
         for _ in 0..MENDS_MAX {
             match &made {
@@ -103,7 +138,7 @@ impl Store {
     }
 
     /// Makes the stream and its consumer again, should they be gone.
-    pub(super) async fn mend(&self) -> Result<()> {
+    pub(super) async fn mend(&self) -> Result<Option<String>> {
         place::settle(&self.connection, &self.names, self.replicas).await
     }
 
@@ -123,8 +158,12 @@ impl Store {
             }
             puts = self.look_again(refused).await?;
         }
+        Err(self.too_fast("schedule"))
+    }
+
+    fn too_fast(&self, op: &'static str) -> Error {
         let text = format!("{}: timers change faster than we can", self.connection.place());
-        Err(Error::new(ErrorKind::Unavailable, BACKEND, "schedule", text))
+        Error::new(ErrorKind::Unavailable, BACKEND, op, text)
     }
 
     /// Looks at what timers are in truth; leaves out those that are as they should be.
@@ -230,32 +269,53 @@ impl Store {
             Via::Schedule => {
                 let call = format!("STREAM.PURGE.{}", self.names.stream);
                 let body = |id| json!({ "filter": self.names.both(id) });
-                self.done(OP, ids.map(|id| (call.clone(), body(id))).collect()).await
+                let calls = ids.map(|id| (call.clone(), body(id)));
+                done(self.connection.api_all(OP, calls).await)
             }
             // There is one message of each, and 2.9 looks at all messages there are for a purge.
             Via::Redelivery => {
-                let lasts = self.last_all(OP, ids).await.into_iter();
-                let lasts = lasts.collect::<Answered<Vec<_>>>()?;
-                self.remove(OP, lasts.into_iter().flatten().map(|last| last.seq).collect()).await
+                let mut ids: Vec<_> = ids.collect();
+                for _ in 0..ROUNDS_MAX {
+                    ids = self.cancel_round(ids).await?;
+                    if ids.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(self.too_fast(OP))
             }
         }
     }
 
+    /// Gives those that somebody else has changed meanwhile.
+    async fn cancel_round<'a>(&self, ids: Vec<&'a OrderId>) -> Result<Vec<&'a OrderId>> {
+        const OP: &str = "cancel";
+        let lasts = self.last_all(OP, ids.iter().copied()).await;
+        let lasts = lasts.into_iter().collect::<Answered<Vec<_>>>()?;
+        let there = ids.into_iter().zip(lasts).filter_map(|(id, last)| Some((id, last?.seq)));
+        let (there, seqs): (Vec<_>, Vec<_>) = there.unzip();
+        let answers = self.remove_all(OP, seqs).await;
+        let mut changed = Vec::new();
+        for (id, answer) in there.into_iter().zip(answers) {
+            match answer {
+                Ok(_) => {}
+                Err(failure) if is_absent(&failure) => changed.push(id),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok(changed)
+    }
+
     /// Removes messages by their numbers.
     pub(super) async fn remove(&self, op: &'static str, seqs: Vec<u64>) -> Result<()> {
+        done(self.remove_all(op, seqs).await)
+    }
+
+    async fn remove_all(&self, op: &'static str, seqs: Vec<u64>) -> Vec<Answered<Value>> {
         let call = format!("STREAM.MSG.DELETE.{}", self.names.stream);
         // Without overwriting them on disk: there is no secret in them.
         let body = |seq| json!({ "seq": seq, "no_erase": true });
-        self.done(op, seqs.into_iter().map(|seq| (call.clone(), body(seq))).collect()).await
-    }
-
-    /// Makes calls that remove something; what is not there was removed before.
-    async fn done(&self, op: &'static str, calls: Vec<(String, Value)>) -> Result<()> {
-        let answers = self.connection.api_all::<Value>(op, calls).await;
-        answers.into_iter().try_for_each(|answer| match answer {
-            Err(failure) if !is_absent(&failure) => Err(failure.into()),
-            _ => Ok(()),
-        })
+        let calls = seqs.into_iter().map(|seq| (call.clone(), body(seq)));
+        self.connection.api_all(op, calls).await
     }
 
     /// How many timers there are.
@@ -267,6 +327,14 @@ impl Store {
             Err(failure) => Err(failure.into()),
         }
     }
+}
+
+/// Of calls that remove something: what is not there was removed before.
+fn done(answers: Vec<Answered<Value>>) -> Result<()> {
+    answers.into_iter().try_for_each(|answer| match answer {
+        Err(failure) if !is_absent(&failure) => Err(failure.into()),
+        _ => Ok(()),
+    })
 }
 
 fn last(message: RawMessage) -> Last {

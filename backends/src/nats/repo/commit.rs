@@ -113,8 +113,14 @@ impl NatsRepo {
             let outcome = match answer {
                 Ok(Written::Done(revision)) => Ok(Outcome::Committed(Revision(revision))),
                 Ok(Written::Conflict) => Ok(Outcome::Conflict),
-                Err(failure) if failure.is_outage() => again.next().unwrap_or(Err(failure)),
-                Err(failure) => Err(failure),
+                Err(failure) if failure.is_outage() => {
+                    again.next().unwrap_or(Ok(None)).and_then(|outcome| outcome.ok_or(failure))
+                }
+                Err(failure) => {
+                    // It was not written, and never will be.
+                    round.spent.extend(work.entry);
+                    Err(failure)
+                }
             };
             match outcome {
                 Ok(outcome) => {
@@ -134,18 +140,25 @@ impl NatsRepo {
     }
 
     /// Sends what has lost its answer again, in line after the first: so it is done now, or a
-    /// conflict, be it with itself. (Looking first might overtake it.)
-    async fn repeat(&self, lost: Vec<&Work<'_>>) -> Vec<Answered<Outcome>> {
+    /// conflict, be it with itself. (Looking first might overtake it.) `None` where the first may
+    /// still come: a leader that lost its followers refuses what is behind it, and shows the order
+    /// as it was.
+    async fn repeat(&self, lost: Vec<&Work<'_>>) -> Vec<Answered<Option<Outcome>>> {
         let answers = self.put_orders(lost.iter().copied()).await;
         let ids: Vec<OrderId> = lost.iter().map(|work| work.draft.id().clone()).collect();
         let rows = self.rows(OP, &ids).await;
         let outcome = |((work, answer), row): ((&Work<'_>, _), Answered<Option<Row>>)| match answer?
         {
-            Written::Done(revision) => Ok(Outcome::Committed(Revision(revision))),
-            Written::Conflict => {
-                let own = row?.filter(|row| row.mark == work.draft.mark);
-                Ok(own.map_or(Outcome::Conflict, |row| Outcome::Committed(row.record.revision)))
-            }
+            Written::Done(revision) => Ok(Some(Outcome::Committed(Revision(revision)))),
+            Written::Conflict => Ok(match row? {
+                Some(row) if row.mark == work.draft.mark => {
+                    Some(Outcome::Committed(row.record.revision))
+                }
+                row => {
+                    let now = row.map_or(Revision::ABSENT, |row| row.record.revision);
+                    (now != work.draft.expected()).then_some(Outcome::Conflict)
+                }
+            }),
         };
         lost.into_iter().zip(answers).zip(rows).map(outcome).collect()
     }

@@ -29,6 +29,8 @@ const PENDING_MAX: Duration = Duration::from_secs(86_400);
 struct Path {
     filters: Vec<(String, u64)>,
     steps: usize,
+    /// What was found by then is enough.
+    until: Timestamp,
 }
 
 /// An entry that was found.
@@ -42,11 +44,12 @@ type Live = (Sight, Option<Box<Record>>);
 
 /// What is to be done with an entry.
 enum Verdict {
-    /// It stands for this record; for none that can be read, and is put off all the same.
+    /// It stands for this record; for none that can be read or is there yet, and is put off all the
+    /// same.
     Live(Option<Box<Record>>),
     /// It stands for nothing, and never will.
     Stale,
-    /// Its change may be on its way, or its order is not overdue at that time.
+    /// Its order is not overdue at that time.
     Leave,
 }
 
@@ -57,7 +60,9 @@ impl NatsRepo {
             return Ok(Vec::new());
         }
         let filters = until(slot(options.before)).into_iter().map(|filter| (filter, 1)).collect();
-        let mut path = Path { filters, steps: STEPS_MAX };
+        // A look that takes too long is dropped by its caller, with nothing done.
+        let until = self.clock.now() + self.bucket.connection.answer_within() / 2;
+        let mut path = Path { filters, steps: STEPS_MAX, until };
         for _ in 0..LOOKS_MAX {
             let sights = self.sights(&mut path, options).await?;
             if sights.is_empty() {
@@ -75,6 +80,9 @@ impl NatsRepo {
     async fn sights(&self, path: &mut Path, options: &OverdueOptions) -> Answered<Vec<Sight>> {
         let (mut sights, max) = (BTreeMap::new(), options.max.min(LOOK_MAX));
         while sights.len() < max && path.steps > 0 && !path.filters.is_empty() {
+            if !sights.is_empty() && self.clock.now() >= path.until {
+                break;
+            }
             path.steps -= 1;
             for found in self.step(path).await? {
                 match Entry::read(&found) {
@@ -176,7 +184,7 @@ impl NatsRepo {
             // A change over another revision than this is a conflict, whenever it comes.
             None if sight.entry.over != revision => Verdict::Stale,
             None if sight.found.stored + PENDING_MAX < self.clock.now() => Verdict::Stale,
-            None => Verdict::Leave,
+            None => Verdict::Live(None),
         })
     }
 

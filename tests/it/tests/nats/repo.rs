@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, stream};
 use expirer_backends::connect::Opened;
 use expirer_backends::nats::NatsRepo;
 use expirer_conformance::Suite;
-use expirer_core::{Error, ErrorKind, OrderRepo, Outcome, Result, Revision};
+use expirer_core::{Error, ErrorKind, OrderRepo, Outcome, OverdueOptions, Result, Revision};
 use tokio::task::JoinHandle;
 
 use crate::cluster::ClusterPlace;
@@ -19,7 +19,7 @@ use crate::servers::orders::{
     FAR, PAST, Writers, change, ended, id, load, look, names, owing, put,
 };
 use crate::servers::process::wait_until;
-use crate::servers::real::options;
+use crate::servers::real::{options, production_options};
 
 const STREAM: &str = "KV_expirer-orders";
 const ORDER: &str = "$KV.expirer-orders.order.o1";
@@ -56,6 +56,7 @@ pub(crate) fn tests(mut suite: Suite) -> Suite {
         a_bucket_that_is_deleted_is_made_again,
         an_entry_that_stands_for_nothing_goes,
         an_entry_whose_change_may_come_stays,
+        many_entries_that_stand_for_nothing_yet_hide_no_other,
         an_entry_that_is_there_twice_is_one,
         an_order_at_its_end_leaves_its_row_alone,
         a_look_asks_as_much_however_many_orders_there_are,
@@ -69,6 +70,7 @@ pub(crate) fn tests(mut suite: Suite) -> Suite {
         a_bucket_that_is_made_again_gives_no_old_revision,
         what_has_ended_is_forgotten_in_time_and_nothing_else,
         a_leader_killed_in_mid_load_loses_no_confirmed_commit,
+        a_commit_that_may_still_come_is_no_conflict,
         without_most_servers_it_fails_and_recovers,
     ];
     suite
@@ -200,7 +202,10 @@ fn an_entry_whose_change_may_come_stays(program: &Path) {
     place.block_on(async {
         let (repo, raw) = (open(&place, "").await, Raw::of(&place).await);
         raw.publish(ENTRY, r#"{"id":"o1","over":0,"at":0}"#).await;
-        assert_eq!(names(repo.overdue(look(1)).await), [""; 0]);
+        // Put off for no longer than to the next look.
+        let now = place.now();
+        let soon = OverdueOptions::new(now, now, 1);
+        assert_eq!(names(repo.overdue(soon).await), [""; 0]);
         assert_eq!(raw.count().await, 1);
         let row = |mark| {
             let change = change("o1", Revision::ABSENT, PAST);
@@ -208,11 +213,30 @@ fn an_entry_whose_change_may_come_stays(program: &Path) {
             serde_json::json!({ "mark": mark, "state": state, "entry": 1 }).to_string()
         };
         raw.publish(ORDER, &row("other")).await;
+        place.pause(Duration::from_millis(1)).await;
         assert_eq!(names(repo.overdue(look(1)).await), [""; 0], "that was another change");
         assert_eq!(raw.count().await, 1);
         raw.publish(ENTRY, r#"{"id":"o1","over":0,"at":0}"#).await;
         raw.publish(ORDER, &row("m")).await;
         assert_eq!(names(repo.overdue(look(1)).await), ["o1"], "it came");
+    });
+}
+
+/// Entries whose changes may come are in nobody's way meanwhile.
+fn many_entries_that_stand_for_nothing_yet_hide_no_other(program: &Path) {
+    let place = Place::plain(program);
+    place.block_on(async {
+        let (repo, raw) = (open(&place, "").await, Raw::of(&place).await);
+        for n in 0..30 {
+            let entry = ENTRY.replace(".m", &format!(".m{n}"));
+            raw.publish(&entry, &format!(r#"{{"id":"none{n}","over":0,"at":0}}"#)).await;
+        }
+        put(&*repo, change("o1", Revision::ABSENT, PAST)).await;
+        let mut found = Vec::new();
+        for _ in 0..4 {
+            found.extend(names(repo.overdue(look(1)).await));
+        }
+        assert_eq!(found, ["o1"]);
     });
 }
 
@@ -276,10 +300,38 @@ fn a_look_asks_as_much_however_many_orders_there_are(program: &Path) {
     });
 }
 
+/// With the patience of the loops: an answer is given up after 1.5 s.
+async fn impatient(url: &str) -> Arc<dyn OrderRepo> {
+    Arc::new(NatsRepo::open(url, &production_options()).await.expect("opens").backend)
+}
+
+/// The leader has taken the order and cannot store it: it refuses what is behind it, and shows the
+/// order as it was.
+fn a_commit_that_may_still_come_is_no_conflict(program: &Path) {
+    let place = ClusterPlace::new(program);
+    place.block_on(async {
+        let repo = impatient(&place.url()).await;
+        let opened = put(&*repo, change("o1", Revision::ABSENT, FAR)).await;
+        let leader = place.cluster.leader_of(STREAM).port();
+        let followers: Vec<_> =
+            place.cluster.nodes().iter().filter(|node| node.port() != leader).collect();
+        followers.iter().for_each(|node| node.freeze());
+        let commit = repo.commit(&[ended("o1", opened)]).await;
+        let error = commit.expect_err("nobody knows what becomes of it");
+        assert!(OUTAGE.contains(&error.kind()), "{error}");
+        followers.iter().for_each(|node| node.thaw());
+        let ids = [id("o1")];
+        let record = until_ok(|| repo.load(&ids)).await.remove(0).expect("is there");
+        let again = [ended("o1", record.revision)];
+        let outcomes = until_ok(|| repo.commit(&again)).await;
+        assert_eq!(outcomes.len(), 1);
+    });
+}
+
 fn a_commit_whose_answer_was_lost_knows_its_own_work(program: &Path) {
     let place = Place::plain(program);
     place.block_on(async {
-        let repo = open(&place, "").await;
+        let repo = impatient(&place.url()).await;
         put(&*repo, ended("o2", Revision::ABSENT)).await;
         place.server.freeze();
         let commit = committing(&repo, "o1");
@@ -295,7 +347,7 @@ fn a_commit_whose_answer_was_lost_knows_its_own_work(program: &Path) {
 fn a_call_that_is_repeated_does_nothing_twice(program: &Path) {
     let place = Place::plain(program);
     place.block_on(async {
-        let repo = open(&place, "").await;
+        let repo = impatient(&place.url()).await;
         put(&*repo, ended("o2", Revision::ABSENT)).await;
         place.server.freeze();
         let error = committing(&repo, "o1").await.expect("ends").expect_err("no answer");

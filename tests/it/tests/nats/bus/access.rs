@@ -200,7 +200,7 @@ pub(super) fn who_is_there_instead_is_told(program: &Path) {
         for (hello, kind, text) in [
             ("HTTP/1.1 400 Bad Request\r\n\r\n", ErrorKind::Unsupported, "NATS protocol"),
             ("", ErrorKind::TimedOut, "is a NATS server there?"),
-            (OLD, ErrorKind::Unsupported, "needs 2.9 or later"),
+            (OLD, ErrorKind::Unsupported, "needs 2.9.0 or later"),
         ] {
             let error = refused(&format!("nats://127.0.0.1:{}", impostor(hello))).await;
             assert_told(&error, kind, text);

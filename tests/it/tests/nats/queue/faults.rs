@@ -1,16 +1,19 @@
 //! What servers and strangers do to a queue.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
+use expirer_backends::nats::NatsQueue;
 use expirer_conformance::{Harness, QueueHarness, Server, Suite};
 use expirer_core::{DelayQueue, Error, ErrorKind, LeaseOptions, OrderId, Result, Timer, Timestamp};
 use futures_lite::future::zip;
 
 use super::{Via, one, open, three};
 use crate::place::Place;
-use crate::servers::nats::{newest, packaged};
+use crate::servers::nats::{NatsServer, newest, packaged};
+use crate::servers::real::options;
 
 /// How long anything may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -29,6 +32,9 @@ pub(super) fn on_schedules(suite: Suite) -> Suite {
         .test("queue::a_foreign_stream_is_refused", a_foreign_stream_is_refused)
         .test("queue::what_a_stranger_puts_in_stands_in_nobodys_way", a_stranger)
         .test("queue::a_handle_that_ends_hands_back_what_it_holds", a_handle_that_ends)
+        .test("queue::what_is_not_allowed_is_told", what_is_not_allowed)
+        .test("queue::the_permissions_in_the_docs_are_enough", || enough(&new_program(), ""))
+        .test("queue::too_few_copies_are_warned_of", too_few_copies)
         .test("queue::a_leader_that_is_killed_is_replaced", a_leader_that_is_killed)
         .test("queue::two_of_three_gone_and_back_are_an_outage", two_of_three)
 }
@@ -39,10 +45,17 @@ pub(super) fn on_both(suite: Suite) -> Suite {
             killed(&one(&packaged(), "redelivery"), false);
         })
         .test("queue::a_server_without_schedules_is_refused_with_a_hint", too_old)
+        .test("queue::the_permissions_in_the_docs_are_enough_for_redelivery", || {
+            enough(&packaged(), "?via=redelivery");
+        })
+}
+
+fn new_program() -> PathBuf {
+    newest().expect("a new server")
 }
 
 fn new(via: &str) -> Via<Place> {
-    one(&newest().expect("a new server"), via)
+    one(&new_program(), via)
 }
 
 fn timer(name: &str, due: Timestamp) -> Timer {
@@ -242,18 +255,87 @@ fn a_stranger() {
 fn a_handle_that_ends() {
     let place = new("schedule");
     place.place.block_on(async {
-        let (queue, other) = (place.queue().await.expect("one"), place.queue().await.expect("two"));
+        let options = options();
+        let queue = NatsQueue::open(&place.url, &options).await.expect("one").backend;
+        let other = place.queue().await.expect("two");
         let timers = crowd(300, now(&place));
         queue.schedule(&timers).await.expect("scheduled");
-        let options = LeaseOptions::new(1).with_wait(LONG);
-        let held = queue.lease(options).await.expect("leases");
+        let held = queue.lease(LeaseOptions::new(1).with_wait(LONG)).await.expect("leases");
         queue.ack(&[held[0].receipt]).await.expect("acks");
         let begun = now(&place);
         drop(queue);
+        options.leaving.done().await;
+        let left_after = now(&place).since(begun);
+        // Sooner than the pull that it had at the server would have ended.
+        assert!(left_after < Duration::from_secs(1), "it left after {left_after:?}");
         let left: Vec<_> = timers.into_iter().filter(|timer| *timer != held[0].timer).collect();
         all_come(&place, &*other, &left).await;
         let took = now(&place).since(begun);
         assert!(took < Duration::from_secs(12), "the server has waited for an ack: {took:?}");
+    });
+}
+
+/// What docs/backends/nats.md says, with the names of the stream and its subjects.
+const PERMISSIONS: &str = r#"publish: ["$JS.API.INFO", "$JS.API.STREAM.*.STREAM",
+      "$JS.API.STREAM.MSG.*.STREAM", "$JS.API.CONSUMER.DURABLE.CREATE.STREAM.queue",
+      "$JS.API.CONSUMER.MSG.NEXT.STREAM.queue", "$JS.ACK.STREAM.queue.>", "SUBJECTS.*.*"]
+    subscribe: ["_INBOX.>"]"#;
+
+fn restricted(program: &Path, permissions: &str) -> Place {
+    let config = format!(
+        "jetstream {{ store_dir: $STORE_DIR }}\nauthorization {{ users: [{{ user: app, \
+         password: secret, permissions: {{ {permissions} }} }}] }}"
+    );
+    Place::on(NatsServer::with(program, &config))
+}
+
+fn with_login(place: &Place) -> String {
+    place.url().replace("nats://", "nats://app:secret@")
+}
+
+fn enough(program: &Path, options: &str) {
+    let kind = if options.is_empty() { "timers" } else { "redelivery" };
+    let named = PERMISSIONS.replace("STREAM.queue", &format!("expirer-{kind}.queue"));
+    let named = named.replace(".STREAM\"", &format!(".expirer-{kind}\""));
+    let place = restricted(program, &named.replace("SUBJECTS", &format!("expirer.{kind}")));
+    place.block_on(async {
+        let queue = open(&format!("{}{options}", with_login(&place))).await.expect("opens");
+        let timers = crowd(10, now(&place) + Duration::from_secs(3));
+        queue.schedule(&timers).await.expect("schedules");
+        queue.cancel(&[timers[9].id.clone()]).await.expect("cancels");
+        all_come(&place, &*queue, &timers[..9]).await;
+        is_empty(&place, &*queue).await;
+    });
+}
+
+fn what_is_not_allowed() {
+    let place = restricted(
+        &new_program(),
+        r#"publish: { deny: ["$JS.API.CONSUMER.MSG.NEXT.>"] }, subscribe: ">""#,
+    );
+    place.block_on(async {
+        let queue = open(&with_login(&place)).await.expect("opens");
+        queue.schedule(&[timer("o1", now(&place))]).await.expect("schedules");
+        let limit = now(&place) + LONG;
+        let error = loop {
+            assert!(now(&place) < limit, "it says nothing");
+            let options = LeaseOptions::new(1).with_wait(Duration::from_millis(500));
+            if let Err(error) = queue.lease(options).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains("$JS.API.CONSUMER.MSG.NEXT"), "{error}");
+    });
+}
+
+fn too_few_copies() {
+    let place = new("schedule");
+    place.place.block_on(async {
+        open(&place.url).await.expect("opens");
+        let url = format!("{}&replicas=3", place.url);
+        let warnings = NatsQueue::open(&url, &options()).await.expect("opens").warnings;
+        assert!(warnings.concat().contains("has 1 copies, not 3"), "{warnings:?}");
     });
 }
 

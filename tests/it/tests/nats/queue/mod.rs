@@ -8,7 +8,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use expirer_backends::nats::NatsQueue;
 use expirer_conformance::{Harness, QueueHarness, Server, Suite, Time};
-use expirer_core::{DelayQueue, Result};
+use expirer_core::{
+    DelayQueue, Lease, LeaseOptions, OrderId, QueueCapabilities, QueueStats, Receipt, Release,
+    Result, Timer,
+};
 
 use crate::cluster::ClusterPlace;
 use crate::place::Place;
@@ -35,7 +38,45 @@ impl<P: Harness> Harness for Via<P> {
 #[async_trait]
 impl<P: Harness> QueueHarness for Via<P> {
     async fn queue(&self) -> Result<Arc<dyn DelayQueue>> {
-        open(&self.url).await
+        Ok(Arc::new(Calm(open(&self.url).await?)))
+    }
+}
+
+/// The queue, of which more is asked than it promises: that a timer which is cancelled or moved
+/// while the server is not just about to fire it never comes as it was. The cases leave it time.
+#[derive(Debug)]
+struct Calm(Arc<dyn DelayQueue>);
+
+#[async_trait]
+impl DelayQueue for Calm {
+    async fn schedule(&self, timers: &[Timer]) -> Result<()> {
+        self.0.schedule(timers).await
+    }
+
+    async fn cancel(&self, ids: &[OrderId]) -> Result<()> {
+        self.0.cancel(ids).await
+    }
+
+    async fn lease(&self, options: LeaseOptions) -> Result<Vec<Lease>> {
+        self.0.lease(options).await
+    }
+
+    async fn ack(&self, receipts: &[Receipt]) -> Result<()> {
+        self.0.ack(receipts).await
+    }
+
+    async fn release(&self, releases: &[Release]) -> Result<()> {
+        self.0.release(releases).await
+    }
+
+    async fn stats(&self) -> Result<QueueStats> {
+        self.0.stats().await
+    }
+
+    fn capabilities(&self) -> QueueCapabilities {
+        let mut capabilities = self.0.capabilities();
+        capabilities.exact_cancel = true;
+        capabilities
     }
 }
 
