@@ -19,7 +19,7 @@ use async_nats::{
 };
 use event_listener::{Event as Listeners, EventListener};
 use expirer_core::{Clock, Error, ErrorKind, Result, Timestamp};
-use futures_lite::future;
+use futures_lite::{StreamExt, future};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -37,6 +37,8 @@ const IN_FLIGHT_MAX: usize = 256;
 /// How often to look whether there is a connection again, should nobody say so.
 const POLL: Duration = Duration::from_millis(100);
 
+/// What was sent to us before is here after that.
+const QUIET: Duration = Duration::from_millis(250);
 /// How many refusals are kept for those whom they concern.
 const REFUSALS_MAX: usize = 16;
 
@@ -58,6 +60,8 @@ struct States {
     changed: Listeners,
     /// What the server has refused on this connection, in its words; the last ones.
     refusals: Mutex<VecDeque<String>>,
+    /// Why there is no connection, as far as it is known.
+    cause: Mutex<Option<String>>,
 }
 
 /// A message that waits for an answer: a call, a message to be stored, an ack.
@@ -88,6 +92,7 @@ impl States {
         match event {
             Event::Connected => {
                 self.refusals().clear();
+                self.set_cause(None);
                 self.connects.fetch_add(1, Ordering::SeqCst);
             }
             Event::Disconnected => self.calls.lose_all(),
@@ -95,9 +100,24 @@ impl States {
                 self.calls.deny(&text);
                 self.refuse(text);
             }
+            Event::ServerError(error @ ServerError::AuthorizationViolation) => {
+                self.set_cause(Some(error.to_string()));
+            }
+            Event::ClientError(error) => self.set_cause(Some(error.to_string())),
             _ => return,
         }
         self.changed.notify(usize::MAX);
+    }
+
+    fn set_cause(&self, cause: Option<String>) {
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+    }
+
+    fn not_connected(&self) -> String {
+        match &*self.cause.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(cause) => format!("not connected: {cause}"),
+            None => "not connected".to_owned(),
+        }
     }
 
     fn refuse(&self, text: String) {
@@ -181,7 +201,7 @@ impl Connection {
 
     /// That there is no connection.
     pub(crate) fn lost(&self, op: &'static str) -> Error {
-        self.failure(op, ErrorKind::Unavailable, "not connected").into()
+        self.failure(op, ErrorKind::Unavailable, &self.state.not_connected()).into()
     }
 
     /// Takes note of what the server has refused of what goes to a subject without an answer.
@@ -348,6 +368,11 @@ impl Connection {
         .await
     }
 
+    /// The next message of those that are on their way; `None` once none has come for a while.
+    pub(crate) async fn quiet(&self, subscriber: &mut Subscriber) -> Option<Message> {
+        self.within(self.clock.now() + QUIET, subscriber.next()).await.flatten()
+    }
+
     fn judge(&self, op: &'static str, expected: &Expected, answer: Answer) -> Answered<Message> {
         match answer {
             Ok(message) if message.status == Some(StatusCode::NO_RESPONDERS) => {
@@ -382,7 +407,7 @@ impl Connection {
                 let text = format!("no answer within {} ms", self.answer_within.as_millis());
                 self.failure(op, ErrorKind::TimedOut, &text)
             }
-            false => self.failure(op, ErrorKind::Unavailable, "not connected"),
+            false => self.failure(op, ErrorKind::Unavailable, &self.state.not_connected()),
         }
     }
 

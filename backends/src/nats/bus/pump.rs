@@ -300,15 +300,15 @@ impl Inner {
         }
     }
 
-    /// Gives back all that came in, also what was not read yet.
+    /// Gives back all that came in, and what is on its way.
     async fn end(&self, mut subscriber: Subscriber) {
-        let until = self.connection.clock().now() + self.connection.answer_within();
-        // First of all, or the server would give to our pull again what comes back.
-        if subscriber.drain().await.is_ok() {
-            while let Some(Some(message)) = self.connection.within(until, subscriber.next()).await {
-                self.take_in(message);
-            }
+        while self.lock().lines.iter().any(|line| line.pull.is_some()) {
+            let next = self.connection.quiet(&mut subscriber).await;
+            let Some(message) = next else { break };
+            self.take_in(message);
         }
+        // Before the server hears of it, or it would give to our pull again what comes back.
+        drop(subscriber);
         let left: Vec<Came> = self.lock().ready.drain(..).collect();
         if self.fresh.is_some() {
             self.give_back(left).await;

@@ -215,15 +215,17 @@ impl Feed {
 
     /// Gives back what was on its way to us.
     async fn drain(&self, messages: &mut Subscriber) {
-        // First of all, or the server would give to our pull again what comes back.
-        if messages.drain().await.is_err() {
-            return;
-        }
         let until = self.clock.now() + PULL;
-        while let Some(Some(message)) = self.store.connection.within(until, messages.next()).await {
-            if message.status.is_none() {
-                self.settle(message.reply, &nak(Duration::ZERO)).await;
-            }
+        let mut late = Vec::new();
+        while self.clock.now() < until
+            && let Some(message) = self.store.connection.quiet(messages).await
+        {
+            late.extend(message.reply.filter(|_| message.status.is_none()));
+        }
+        // Before the server hears of it, or it would give to our pull again what comes back.
+        drop(messages.unsubscribe().await);
+        for handle in late {
+            self.settle(Some(handle), &nak(Duration::ZERO)).await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! The bucket's own calls, in batches: read, write upon a revision, remove.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
@@ -13,6 +14,9 @@ use crate::nats::BACKEND;
 use crate::nats::connection::{Answered, Connection, Outgoing, Stored};
 use crate::nats::error::{Failure, NO_MESSAGE_FOUND};
 
+/// How often a message that no stream took is sent again, and the pause before.
+const AGAIN_MAX: usize = 10;
+const MOMENT: Duration = Duration::from_millis(50);
 /// Codes that we act on.
 const WRONG_LAST_SEQUENCE: [u32; 2] = [10071, 10164];
 /// There is no such message; it is a code of any failure to remove one.
@@ -119,8 +123,22 @@ impl Bucket {
 
     /// Writes: one answer for each, in order. Those of one call are written in their order.
     pub(super) async fn write(&self, op: &'static str, puts: Vec<Put>) -> Vec<Answered<Written>> {
-        let messages = puts.into_iter().map(|put| self.outgoing(put)).collect();
-        let answers = self.connection.store_all(op, messages).await;
+        let messages: Vec<_> = puts.into_iter().map(|put| self.outgoing(put)).collect();
+        let mut answers = self.connection.store_all(op, messages.clone()).await;
+        for _ in 0..AGAIN_MAX {
+            let is_lost = |answer: &Answered<_>| {
+                answer.as_ref().is_err_and(|failure: &Failure| failure.is_nobody_there())
+            };
+            let lost: Vec<_> = (0..answers.len()).filter(|at| is_lost(&answers[*at])).collect();
+            if lost.is_empty() {
+                break;
+            }
+            // A server of a cluster may not have heard yet who leads the stream.
+            self.connection.clock().sleep_until(self.connection.clock().now() + MOMENT).await;
+            let again = lost.iter().map(|at| messages[*at].clone()).collect();
+            let again = self.connection.store_all(op, again).await;
+            lost.into_iter().zip(again).for_each(|(at, answer)| answers[at] = answer);
+        }
         let written = |answer: Answered<Stored>| match answer {
             Ok(stored) => Ok(Written::Done(stored.seq)),
             Err(failure) if WRONG_LAST_SEQUENCE.iter().any(|code| failure.is(*code)) => {
