@@ -275,6 +275,14 @@ impl Suite {
         self
     }
 
+    /// A test, or several, that cannot run here: reported as ignored, and why.
+    pub fn ignored(mut self, name: &str, why: &str) -> Self {
+        let why = why.to_owned();
+        let skip = move || Ok(Completion::ignored_with(why));
+        self.trials.push(Trial::ignorable_test(name, skip));
+        self
+    }
+
     /// Sets how many trials run beside each other where the command line does not say: more than
     /// there are cores where cases mostly wait for a server.
     pub const fn with_threads(mut self, threads: usize) -> Self {
