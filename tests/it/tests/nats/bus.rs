@@ -19,9 +19,8 @@ use expirer_core::{
 
 use crate::cluster::ClusterPlace;
 use crate::place::Place;
-use crate::programs;
-use crate::servers::nats::newest;
 use crate::servers::real::options;
+use crate::{on_each, on_newest, programs, with_newest};
 
 const STREAM: &str = "ticketing";
 const SUBJECT: Subject = Subject::OrderCreated;
@@ -31,35 +30,23 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) fn tests(mut suite: Suite) -> Suite {
     macro_rules! on_each {
         ($($module:ident::$test:ident,)+) => {
-            for (name, program) in programs() {
-                $(let server = program.clone();
-                suite = suite.test(
-                    &format!("bus::{name}::{}", stringify!($test)),
-                    move || $module::$test(&server),
-                );)+
-            }
+            $(suite = on_each(suite, "bus", stringify!($test), $module::$test);)+
         };
     }
     macro_rules! on_newest {
         ($($module:ident::$test:ident,)+) => {
-            if let Some(program) = newest() {
-                $(let server = program.clone();
-                suite = suite.test(
-                    concat!("bus::", stringify!($test)),
-                    move || $module::$test(&server),
-                );)+
-            }
+            $(suite = on_newest(suite, concat!("bus::", stringify!($test)), $module::$test);)+
         };
     }
     for (name, program) in programs() {
         suite = suite.bus(name, move || Place::plain(&program));
     }
-    if let Some(program) = newest() {
+    suite = with_newest(suite, "nats::bus", |suite, program| {
         let (three, secured) = (program.clone(), program);
-        suite = suite
+        suite
             .bus("nats-cluster", move || ClusterPlace::new(&three))
-            .bus("nats-tls", move || Place::secured(&secured));
-    }
+            .bus("nats-tls", move || Place::secured(&secured))
+    });
     on_each![
         deleted::a_stream_that_is_deleted_comes_back,
         deleted::a_stream_that_is_deleted_is_missed_where_others_listen,

@@ -13,13 +13,13 @@ use tokio::task::JoinHandle;
 
 use crate::cluster::ClusterPlace;
 use crate::place::Place;
-use crate::programs;
-use crate::servers::nats::{NatsServer, newest, packaged};
+use crate::servers::nats::{NatsServer, packaged};
 use crate::servers::orders::{
     FAR, PAST, Writers, change, ended, id, load, look, names, owing, put,
 };
 use crate::servers::process::wait_until;
 use crate::servers::real::{options, production_options};
+use crate::{on_each, on_newest, programs};
 
 const STREAM: &str = "KV_expirer-orders";
 const ORDER: &str = "$KV.expirer-orders.order.o1";
@@ -32,21 +32,12 @@ const OUTAGE: [ErrorKind; 2] = [ErrorKind::Unavailable, ErrorKind::TimedOut];
 pub(crate) fn tests(mut suite: Suite) -> Suite {
     macro_rules! on_each {
         ($($test:ident,)+) => {
-            for (name, program) in programs() {
-                $(let server = program.clone();
-                suite = suite.test(
-                    &format!("repo::{name}::{}", stringify!($test)),
-                    move || $test(&server),
-                );)+
-            }
+            $(suite = on_each(suite, "repo", stringify!($test), $test);)+
         };
     }
     macro_rules! on_newest {
         ($($test:ident,)+) => {
-            if let Some(program) = newest() {
-                $(let server = program.clone();
-                suite = suite.test(concat!("repo::", stringify!($test)), move || $test(&server));)+
-            }
+            $(suite = on_newest(suite, concat!("repo::", stringify!($test)), $test);)+
         };
     }
     on_each![

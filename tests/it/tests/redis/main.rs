@@ -9,6 +9,8 @@ mod links;
 mod loops;
 mod place;
 mod private;
+#[path = "../replicas/mod.rs"]
+mod replicas;
 mod repo;
 mod secured_cluster;
 #[expect(dead_code, reason = "other tests need more of them")]
@@ -24,7 +26,6 @@ mod servers {
     pub(crate) mod redis_cluster;
 }
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use expirer_conformance::Suite;
@@ -59,12 +60,10 @@ fn main() -> ExitCode {
     bus::tests(repo::tests(faults(on_valkey(suite)))).with_threads(THREADS).run()
 }
 
-/// The same on Valkey, where it is.
+/// The same on Valkey; where there is none, says so instead.
 fn on_valkey(suite: Suite) -> Suite {
     let Some(program) = valkey() else {
-        let said = "nothing runs on Valkey: scripts/brokers did not find it\n";
-        std::io::stderr().write_all(said.as_bytes()).expect("standard error takes a line");
-        return suite;
+        return suite.ignored("valkey", "scripts/brokers did not find it");
     };
     let place = move || Place::on(RedisServer::by(&program));
     suite.queue("valkey", place.clone()).bus("valkey", place.clone()).repo("valkey", place)

@@ -1,5 +1,8 @@
-//! One replica of the service, as a process of its own would run it: handles of its own, and the
+//! Replicas of the service, each as a process of its own would run it: handles of its own, and the
 //! five loops.
+
+pub(crate) mod announced;
+pub(crate) mod ends;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,19 +17,19 @@ use expirer_core::{DelayQueue, EventBus, OrderRepo, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::place::production_options;
+use crate::servers::real::production_options;
 
 /// Where each part is.
 #[derive(Clone, Debug)]
-pub(super) struct Urls {
-    pub(super) bus: String,
-    pub(super) queue: String,
-    pub(super) repo: String,
+pub(crate) struct Urls {
+    pub(crate) bus: String,
+    pub(crate) queue: String,
+    pub(crate) repo: String,
 }
 
 impl Urls {
     /// All parts on one server.
-    pub(super) fn of(url: &str) -> Self {
+    pub(crate) fn of(url: &str) -> Self {
         Self { bus: url.to_owned(), queue: url.to_owned(), repo: url.to_owned() }
     }
 }
@@ -44,10 +47,10 @@ impl Observer for Faults {
 }
 
 #[derive(Debug)]
-pub(super) struct Replica {
-    pub(super) bus: Arc<dyn EventBus>,
-    pub(super) queue: Arc<dyn DelayQueue>,
-    pub(super) repo: Arc<dyn OrderRepo>,
+pub(crate) struct Replica {
+    pub(crate) bus: Arc<dyn EventBus>,
+    pub(crate) queue: Arc<dyn DelayQueue>,
+    pub(crate) repo: Arc<dyn OrderRepo>,
     env: Env,
     faults: Arc<Faults>,
     stop: watch::Sender<bool>,
@@ -55,8 +58,17 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// One that is patient if `is_patient`, and else comes back soon to what an outage held up.
-    pub(super) async fn start(urls: &Urls, is_patient: bool) -> Self {
+    /// Two that come back soon to what an outage held up.
+    pub(crate) async fn two(urls: &Urls) -> [Self; 2] {
+        [Self::start(urls, false).await, Self::start(urls, false).await]
+    }
+
+    /// Two so patient that they do nothing twice because a machine is busy.
+    pub(crate) async fn two_patient(urls: &Urls) -> [Self; 2] {
+        [Self::start(urls, true).await, Self::start(urls, true).await]
+    }
+
+    async fn start(urls: &Urls, is_patient: bool) -> Self {
         let options = production_options();
         let bus = connect::bus(&urls.bus, &options).await.expect("a bus").backend.bus;
         let queue = connect::queue(&urls.queue, &options).await.expect("a queue").backend;
@@ -100,22 +112,33 @@ impl Replica {
     }
 
     /// Orders on request.
-    pub(super) fn orders(&self) -> Orders {
+    pub(crate) fn orders(&self) -> Orders {
         let (bus, repo) = (Arc::clone(&self.bus), Arc::clone(&self.repo));
         Orders::new(bus, repo, Arc::clone(&self.queue), self.env.clone())
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.env.clock.now()
     }
 
+    pub(crate) async fn pause(&self, duration: Duration) {
+        self.env.clock.sleep_until(self.now() + duration).await;
+    }
+
     /// How many calls have failed so far.
-    pub(super) fn faults(&self) -> usize {
+    pub(crate) fn faults(&self) -> usize {
         self.faults.0.load(Ordering::Relaxed)
     }
 
+    /// Ends them one after the other.
+    pub(crate) async fn end_all(replicas: [Self; 2]) {
+        for replica in replicas {
+            replica.end().await;
+        }
+    }
+
     /// Tells all loops to end, and waits until they have.
-    pub(super) async fn end(mut self) {
+    async fn end(mut self) {
         self.stop.send_replace(true);
         while let Some(ended) = self.loops.join_next().await {
             ended.expect("no loop panics");
@@ -134,7 +157,6 @@ fn brisk() -> Limits {
     limits
 }
 
-/// So long that nothing is done twice because a machine is busy.
 fn patient() -> Limits {
     let mut limits = brisk();
     (limits.lease, limits.ack_deadline) = (Duration::from_secs(60), Duration::from_secs(60));

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::certificates::Certificates;
 use super::ports::Port;
-use super::process::Process;
+use super::process::{Process, installed};
 
 /// Starting may meet a port that somebody took in between.
 const TRIES: u32 = 10;
@@ -36,8 +36,7 @@ pub(crate) fn packaged() -> PathBuf {
 
 /// Where `scripts/brokers` puts a newer one, if it could be had.
 pub(crate) fn newest() -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-    Some(target.join("brokers/nats-server")).filter(|program| program.is_file())
+    installed("nats-server")
 }
 
 /// How clients prove who they are.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +14,14 @@ const TURN: Duration = Duration::from_millis(5);
 const BEGIN: &str = r#"read -r _ && exec "$0" "$@" </dev/null"#;
 /// Kills the process unless it is told that this has been done: our end closes its input.
 const WATCH: &str = r#"trap '' INT TERM HUP; read -r _ || kill -9 "$0""#;
+
+/// A program that `scripts/brokers` puts into the target folder, if it could be had.
+pub(super) fn installed(program: &str) -> Option<PathBuf> {
+    // Packages that share these files are not equally deep in the workspace.
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut candidates = folders.map(|folder| folder.join("target/brokers").join(program));
+    candidates.find(|candidate| candidate.is_file())
+}
 
 /// A running program; killed when dropped.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::certificates::Certificates;
 use super::ports::Port;
-use super::process::Process;
+use super::process::{Process, installed};
 
 /// Starting may meet a port that somebody took in between.
 const TRIES: u32 = 10;
@@ -24,8 +24,7 @@ const READY: &str = "Ready to accept connections";
 
 /// Where `scripts/brokers` puts Valkey, if it could be had.
 pub(crate) fn valkey() -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-    Some(target.join("brokers/valkey-server")).filter(|program| program.is_file())
+    installed("valkey-server")
 }
 
 /// How a server is reached.

@@ -15,8 +15,9 @@ use expirer_core::{
 
 use crate::cluster::ClusterPlace;
 use crate::place::Place;
-use crate::servers::nats::{newest, packaged};
+use crate::servers::nats::packaged;
 use crate::servers::real::options;
+use crate::with_newest;
 
 /// A place, and how the queue in it puts off.
 #[derive(Debug)]
@@ -94,16 +95,15 @@ fn three(program: &Path, via: &str) -> Via<ClusterPlace> {
     Via { url: format!("{}&via={via}", place.url()), place }
 }
 
-pub(crate) fn tests(mut suite: Suite) -> Suite {
-    let old = packaged();
-    suite = suite.queue("nats-packaged-redelivery", move || one(&old, "redelivery"));
-    if let Some(program) = newest() {
+pub(crate) fn tests(suite: Suite) -> Suite {
+    let suite = suite.queue("nats-packaged-redelivery", || one(&packaged(), "redelivery"));
+    let suite = with_newest(suite, "nats::queue", |suite, program| {
         let [by_schedule, again, cluster] = [program.clone(), program.clone(), program];
-        suite = suite
+        let suite = suite
             .queue("nats-schedule", move || one(&by_schedule, "schedule"))
             .queue("nats-redelivery", move || one(&again, "redelivery"))
             .queue("nats-schedule-cluster", move || three(&cluster, "schedule"));
-        suite = faults::on_schedules(suite);
-    }
+        faults::on_schedules(suite)
+    });
     faults::on_both(suite)
 }
