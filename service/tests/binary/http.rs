@@ -7,22 +7,13 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use crate::probe::{agent, get};
 use crate::process::{Expirer, now_ms, run};
-
-/// A client that takes every status for an answer.
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).build().into()
-}
 
 fn post(address: &str, path: &str, body: &str) -> (u16, Value) {
     let request = agent().post(format!("http://{address}{path}"));
     let mut answer = request.header("content-type", "application/json").send(body).unwrap();
     (answer.status().as_u16(), answer.body_mut().read_json().unwrap())
-}
-
-pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
-    let mut answer = agent().get(format!("http://{address}{path}")).call().unwrap();
-    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
 }
 
 fn order(id: &str, millis: u64) -> String {

@@ -4,8 +4,7 @@
 
 mod configuration;
 mod http;
-#[cfg(all(feature = "nats", feature = "redis", feature = "servers"))]
-mod nats;
+mod probe;
 mod process;
 #[cfg(all(feature = "redis", feature = "servers"))]
 mod redis;
@@ -14,8 +13,6 @@ mod redis;
 #[path = "../../../tests/it/tests/servers"]
 mod servers {
     pub(crate) mod certificates;
-    #[cfg(feature = "nats")]
-    pub(crate) mod nats;
     pub(crate) mod ports;
     pub(crate) mod process;
     pub(crate) mod redis;

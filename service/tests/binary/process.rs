@@ -128,6 +128,16 @@ impl Expirer {
         assert!(killed.success());
     }
 
+    /// It ends on SIGTERM in good order, and has written nothing.
+    #[cfg(all(feature = "redis", feature = "servers"))]
+    pub(crate) fn ends_on_sigterm(self) {
+        self.signal("TERM");
+        let (code, output, log) = self.end();
+        assert_eq!(code, Some(0), "{log}");
+        assert_eq!(output, Vec::<Value>::new());
+        assert!(log.contains("\"ended\"") && !log.contains("panicked"), "{log}");
+    }
+
     /// Waits for the end: the exit code, what was still written, and the log.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<Value>, String) {
         // Both streams end with the process.

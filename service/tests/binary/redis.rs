@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::http::get;
+use crate::probe::{get, is_ready};
 use crate::process::{Expirer, now_ms, rfc3339};
 use crate::servers::process::wait_until;
 use crate::servers::redis::RedisServer;
@@ -42,7 +42,6 @@ fn three_services_share_the_orders_of_redis_cli_and_end_on_sigterm() {
     let url = server.url_by(server.port());
     let parts = ["serve", "--bus", &url, "--queue", &url, "--repo", &url];
     let services = [(); 3].map(|()| Expirer::serve(&parts));
-    let is_ready = |address: &str| get(address, "/readyz").0 == 200;
     assert!(wait_until(|| services.iter().all(|(_, address)| is_ready(address))));
     let sum =
         |name: &str| -> usize { services.iter().map(|(_, address)| metric(address, name)).sum() };
@@ -69,7 +68,7 @@ fn three_services_share_the_orders_of_redis_cli_and_end_on_sigterm() {
     assert_eq!(different.len(), orders, "repeats are the same");
     assert!(announced.len() == orders || !is_calm(), "each once; came {}", announced.len());
     for (service, _) in services {
-        ends_on_sigterm(service);
+        service.ends_on_sigterm();
     }
 }
 
@@ -82,12 +81,4 @@ fn announcements(server: &RedisServer) -> Vec<Value> {
         serde_json::from_str(&fields.nth(1).unwrap()).unwrap()
     };
     entries.into_iter().map(data).collect()
-}
-
-fn ends_on_sigterm(service: Expirer) {
-    service.signal("TERM");
-    let (code, output, log) = service.end();
-    assert_eq!(code, Some(0), "{log}");
-    assert_eq!(output, Vec::<Value>::new());
-    assert!(log.contains("\"ended\"") && !log.contains("panicked"), "{log}");
 }

@@ -1,5 +1,6 @@
-//! The service on NATS: as several of one kind, and as what the Node worker was.
+//! Orders of a plain client, for several services and for one in the Node worker's place.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::{Client, Subscriber};
@@ -10,11 +11,17 @@ use futures_lite::future::or;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::http::get;
+use crate::probe::is_ready;
 use crate::process::{Expirer, now_ms, rfc3339};
-use crate::servers::nats::{NatsServer, newest, packaged};
+use crate::servers::nats::NatsServer;
 use crate::servers::process::wait_until;
 use crate::servers::redis::RedisServer;
+use crate::{Test, in_place_of_the_node_worker, parts};
+
+pub(crate) const TESTS: [(&str, Test); 2] = [
+    ("two_services_share_the_orders_of_a_plain_client_and_end_on_sigterm", two_services),
+    ("it_takes_the_place_of_the_node_worker_by_its_environment", in_place),
+];
 
 const ORDERS: usize = 100;
 /// Generous: no test measures speed.
@@ -33,6 +40,14 @@ async fn listen(server: &NatsServer, subjects: &[&str]) -> (Client, Vec<Subscrib
     }
     client.flush().await.unwrap();
     (client, heard)
+}
+
+/// All orders, which expire in so many seconds.
+async fn create_all(client: &Client, seconds: u128) {
+    let soon = rfc3339(now_ms() / 1000 + seconds);
+    for number in 0..ORDERS {
+        create(client, number, &soon).await;
+    }
 }
 
 async fn create(client: &Client, number: usize, expires_at: &str) {
@@ -63,67 +78,36 @@ async fn ids(heard: &mut Subscriber, field: &str) -> Vec<String> {
     ids
 }
 
-fn is_ready(address: &str) -> bool {
-    get(address, "/readyz").0 == 200
-}
-
-fn ends_on_sigterm(service: Expirer) {
-    service.signal("TERM");
-    let (code, _, log) = service.end();
-    assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("\"ended\"") && !log.contains("panicked"), "{log}");
-}
-
-#[test]
-fn two_services_share_the_orders_of_a_plain_client_and_end_on_sigterm() {
-    let Some(program) = newest() else { return };
-    let server = NatsServer::start(&program);
-    let url = server.url_by(server.port());
-    let parts = ["serve", "--bus", &url, "--queue", &url, "--repo", &url];
+fn two_services(program: &Path) {
+    let server = NatsServer::start(program);
+    let parts = parts(&server, program);
+    let parts = parts.each_ref().map(|part| &**part);
     let services = [(); 2].map(|()| Expirer::serve(&parts));
     assert!(wait_until(|| services.iter().all(|(_, address)| is_ready(address))));
     runtime().block_on(async {
         let (client, mut heard) =
             listen(&server, &["expiration:complete", "order:cancelled"]).await;
-        let soon = rfc3339(now_ms() / 1000 + 2);
-        for number in 0..ORDERS {
-            create(&client, number, &soon).await;
-        }
+        create_all(&client, 2).await;
         assert_eq!(ids(&mut heard[0], "orderId").await.len(), ORDERS);
         assert_eq!(ids(&mut heard[1], "id").await.len(), ORDERS, "each is cancelled once");
     });
     for (service, _) in services {
-        ends_on_sigterm(service);
+        service.ends_on_sigterm();
     }
 }
 
-/// The Node worker's own mix, told by its own environment alone, on both servers.
-#[test]
-fn it_takes_the_place_of_the_node_worker_by_its_environment() {
-    for program in [Some(packaged()), newest()].into_iter().flatten() {
-        let (nats, redis) = (NatsServer::start(&program), RedisServer::start());
-        let nats_url = format!("http://127.0.0.1:{}", nats.port());
-        let redis_host = format!("127.0.0.1:{}", redis.port());
-        let environment = [
-            ("NATS_URL", nats_url.as_str()),
-            ("NATS_CLIENT_ID", "expiration 1"),
-            ("NATS_CLUSTER_ID", "shop"),
-            ("REDIS_HOST", redis_host.as_str()),
-        ];
-        let (service, address) = Expirer::serve_in(&["serve"], &environment);
-        assert!(wait_until(|| is_ready(&address)));
-        let connections = nats.monitor("/connz").unwrap().to_string();
-        assert!(connections.contains("expiration 1"), "{connections}");
-        let streams = nats.monitor("/jsz?streams=1").unwrap().to_string();
-        assert!(streams.contains("\"shop\""), "{streams}");
-        runtime().block_on(async {
-            let (client, mut heard) = listen(&nats, &["expiration:complete"]).await;
-            let soon = rfc3339(now_ms() / 1000 + 1);
-            for number in 0..ORDERS {
-                create(&client, number, &soon).await;
-            }
-            assert_eq!(ids(&mut heard[0], "orderId").await.len(), ORDERS);
-        });
-        ends_on_sigterm(service);
-    }
+fn in_place(program: &Path) {
+    let (nats, redis) = (NatsServer::start(program), RedisServer::start());
+    let (service, address) = in_place_of_the_node_worker(&nats, &redis);
+    assert!(wait_until(|| is_ready(&address)));
+    let connections = nats.monitor("/connz").unwrap().to_string();
+    assert!(connections.contains("expiration 1"), "{connections}");
+    let streams = nats.monitor("/jsz?streams=1").unwrap().to_string();
+    assert!(streams.contains("\"shop\""), "{streams}");
+    runtime().block_on(async {
+        let (client, mut heard) = listen(&nats, &["expiration:complete"]).await;
+        create_all(&client, 1).await;
+        assert_eq!(ids(&mut heard[0], "orderId").await.len(), ORDERS);
+    });
+    service.ends_on_sigterm();
 }
