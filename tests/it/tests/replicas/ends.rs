@@ -76,12 +76,16 @@ async fn messages_left(replica: &Replica, ids: &[OrderId]) -> Result<Option<Stri
         (Group::ORDERS_SERVICE, Subject::OrderCancelled),
     ];
     for (group, subject) in taken {
-        let progress = replica.bus.progress(&group, &subject).await?;
-        if progress.waiting + progress.unacked > 0 {
-            return Ok(Some(format!("{subject} for {group}: {progress:?}")));
+        if !has_worked_off(&*replica.bus, &group, &subject).await? {
+            return Ok(Some(format!("{subject} for {group}")));
         }
     }
     Ok(None)
+}
+
+async fn has_worked_off(bus: &dyn EventBus, group: &Group, subject: &Subject) -> Result<bool> {
+    let progress = bus.progress(group, subject).await?;
+    Ok(progress.waiting + progress.unacked == 0)
 }
 
 /// Whether an order is at its end, and has said so.
@@ -145,8 +149,9 @@ async fn cancellations(bus: &dyn EventBus) -> Result<BTreeMap<OrderId, Vec<Messa
     let options = SubscribeOptions::new(group.clone(), [Subject::OrderCancelled]);
     let reader = bus.subscribe(options).await?;
     let mut all = BTreeMap::<_, Vec<_>>::new();
-    while bus.progress(&group, &Subject::OrderCancelled).await?.waiting > 0 {
-        let came = reader.receive(ReceiveOptions::new(256)).await?;
+    let is_done = async || has_worked_off(bus, &group, &Subject::OrderCancelled).await;
+    while !is_done().await? {
+        let came = reader.receive(ReceiveOptions::new(256).with_wait(MOMENT)).await?;
         let receipts: Vec<_> = came.iter().map(|delivery| delivery.receipt).collect();
         reader.ack(&receipts).await?;
         for delivery in came {
