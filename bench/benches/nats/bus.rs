@@ -1,129 +1,136 @@
-//! Messages a second: published with confirmation, and received and settled with confirmation.
+//! Messages a second: published with an ack, and received with a confirmed ack.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::{self, Context, Message as Delivered};
-use expirer_backends::TokioClock;
-use expirer_backends::connect::{self, ConnectOptions};
-use expirer_bench::report::{Outcome, Row, rate, table};
+use async_nats::jetstream::consumer::pull::Config;
+use expirer_backends::connect;
+use expirer_bench::queue::options;
+use expirer_bench::report::{Outcome, number};
 use expirer_core::{
-    EventBus, Group, Message, MessageId, ReceiveOptions, Subject, SubscribeOptions,
+    Consumer, EventBus, Group, Message, MessageId, ReceiveOptions, Subject, SubscribeOptions,
 };
 use futures_util::StreamExt;
-use futures_util::future::join_all;
 
-use crate::BATCH;
+use crate::pair::{Pair, turns};
+use crate::raw::{Post, Raw};
 use crate::server::Server;
 
-const MESSAGES: u64 = 50_000;
-const GROUP: &str = "bench";
-const SUBJECT: Subject = Subject::OrderCreated;
-/// Of the size of an order.
-const PAYLOAD: &str = r#"{"id":"f00000000000000000000001","version":0,"status":"created","userId":"u1","expiresAt":"2026-11-22T10:00:00.000Z","ticket":{"id":"t1","price":20}}"#;
+/// Of each contestant in each round; whole batches of 256.
+const COUNT: u64 = 20_480;
+const BATCHES: [usize; 2] = [256, 1000];
+const RECEIVED: usize = 256;
+const STREAM: &str = "ticketing";
+const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(crate) async fn measure(rounds: usize) -> Outcome<()> {
-    let row = || [Row::new("Expirer"), Row::new("raw client")];
-    let (mut published, mut received) = (row(), row());
-    for _ in 0..rounds {
-        let server = Server::newest()?;
-        let (publishing, receiving) = ours(&server).await?;
-        published[0].figures.push(publishing);
-        received[0].figures.push(receiving);
-        let server = Server::newest()?;
-        let (publishing, receiving) = raw(&server).await?;
-        published[1].figures.push(publishing);
-        received[1].figures.push(receiving);
+pub(crate) async fn measure(program: &Path, rounds: usize) -> Outcome<()> {
+    let server = Server::start(program)?;
+    let bus = connect::bus(&server.url, &options()).await?.backend.bus;
+    let raw = Raw::open(&server.url).await?;
+    Pair::head(rounds)?;
+    for batch in BATCHES {
+        publish(&bus, &raw, batch, rounds).await?;
     }
-    table(&format!("publish {MESSAGES} in batches of {BATCH}, messages/s"), &published)?;
-    table(&format!("receive and settle {MESSAGES} in batches of {BATCH}"), &received)
+    receive(&bus, &raw, rounds).await
 }
 
-async fn ours(server: &Server) -> Outcome<(f64, f64)> {
-    let options = ConnectOptions::new(Arc::new(TokioClock::new()), 1);
-    let bus: Arc<dyn EventBus> = connect::bus(&server.url(), &options).await?.backend.bus;
-    let consumer = bus.subscribe(SubscribeOptions::new(Group::new(GROUP)?, [SUBJECT])).await?;
-    let begun = Instant::now();
-    for batch in 0..MESSAGES.div_ceil(BATCH as u64) {
-        let messages: Vec<_> = numbers(batch).map(message).collect();
-        bus.publish(&messages).await?;
-    }
-    let publishing = rate(MESSAGES, begun);
-    let (begun, mut count) = (Instant::now(), 0);
-    while count < MESSAGES {
-        let came = consumer.receive(ReceiveOptions::new(BATCH)).await?;
-        let receipts: Vec<_> = came.iter().map(|delivery| delivery.receipt).collect();
-        consumer.ack(&receipts).await?;
-        count += came.len() as u64;
-    }
-    Ok((publishing, rate(MESSAGES, begun)))
-}
-
-fn message(number: u64) -> Message {
-    Message::new(SUBJECT, PAYLOAD.as_bytes()).with_id(MessageId::new(id(number)))
-}
-
-fn id(number: u64) -> String {
-    format!("order:created:f{number:023x}:0")
-}
-
-fn numbers(batch: u64) -> std::ops::Range<u64> {
-    let from = batch * BATCH as u64;
-    from..MESSAGES.min(from + BATCH as u64)
-}
-
-/// On streams and consumers with the same settings.
-async fn raw(server: &Server) -> Outcome<(f64, f64)> {
-    let context = jetstream::new(server.client().await?);
-    let stream = jetstream::stream::Config {
-        name: "ticketing".to_owned(),
-        subjects: vec![SUBJECT.to_string()],
-        ..Default::default()
+/// As an `order:created` is: about 180 bytes.
+fn messages(kind: &str) -> Vec<Message> {
+    let message = |n: u64| {
+        let payload = format!(
+            r#"{{"id":"{n:024x}","version":0,"status":"created","userId":"{n:024x}","#,
+        ) + &format!(
+            r#""expiresAt":"2026-11-22T10:00:00.000Z","ticket":{{"id":"{n:024x}","price":20}}}}"#
+        );
+        let id = MessageId::new(format!("{n:024x}:{kind}"));
+        Message::new(Subject::OrderCreated, payload.into_bytes()).with_id(id)
     };
-    let stream = context.create_stream(stream).await?;
-    let config = jetstream::consumer::pull::Config {
-        durable_name: Some(GROUP.to_owned()),
-        filter_subject: SUBJECT.to_string(),
+    (0..COUNT).map(message).collect()
+}
+
+fn post(message: &Message) -> Post {
+    let mut headers = HeaderMap::new();
+    if let Some(id) = &message.id {
+        headers.insert(NATS_MESSAGE_ID, id.as_str());
+    }
+    (message.subject.to_string(), headers, message.payload.to_vec())
+}
+
+async fn publish(bus: &Arc<dyn EventBus>, raw: &Raw, batch: usize, rounds: usize) -> Outcome<()> {
+    let mut pair = Pair::new(format!("publish with ack, batches of {batch}"));
+    for round in 0..rounds {
+        for is_ours in turns(round) {
+            let messages = messages(&format!("{batch}-{round}-{is_ours}"));
+            let begun = Instant::now();
+            if is_ours {
+                for batch in messages.chunks(batch) {
+                    bus.publish(batch).await?;
+                }
+            } else {
+                raw.store(messages.iter().map(post), batch).await?;
+            }
+            pair.add(is_ours, number(COUNT) / begun.elapsed().as_secs_f64());
+            raw.purge(STREAM).await?;
+        }
+    }
+    pair.say()
+}
+
+async fn receive(bus: &Arc<dyn EventBus>, raw: &Raw, rounds: usize) -> Outcome<()> {
+    let mut pair = Pair::new(format!("receive with confirmed ack, batches of {RECEIVED}"));
+    let ours =
+        bus.subscribe(SubscribeOptions::new(Group::new("bench")?, [Subject::OrderCreated])).await?;
+    let theirs = theirs(raw).await?;
+    for round in 0..rounds {
+        raw.store(messages(&format!("r-{round}")).iter().map(post), BATCHES[0]).await?;
+        for is_ours in turns(round) {
+            let begun = Instant::now();
+            let mut count = 0;
+            while count < COUNT {
+                count += match is_ours {
+                    true => take(&*ours).await?,
+                    false => take_raw(raw, &theirs).await?,
+                };
+                if begun.elapsed() > PATIENCE * 10 {
+                    return Err(format!("{count} of {COUNT} came").into());
+                }
+            }
+            pair.add(is_ours, number(COUNT) / begun.elapsed().as_secs_f64());
+        }
+        raw.purge(STREAM).await?;
+    }
+    pair.say()
+}
+
+/// A consumer with the settings of ours.
+async fn theirs(raw: &Raw) -> Outcome<PullConsumer> {
+    let config = Config {
+        durable_name: Some("raw".to_owned()),
+        filter_subject: Subject::OrderCreated.to_string(),
+        ack_wait: Duration::from_secs(10),
         max_ack_pending: 65_536,
-        ..Default::default()
+        ..Config::default()
     };
-    let consumer = stream.create_consumer(config).await?;
-    let begun = Instant::now();
-    for batch in 0..MESSAGES.div_ceil(BATCH as u64) {
-        publish(&context, numbers(batch)).await?;
-    }
-    let publishing = rate(MESSAGES, begun);
-    Ok((publishing, receive(&consumer).await?))
+    Ok(raw.context.get_stream(STREAM).await?.create_consumer(config).await?)
 }
 
-async fn publish(context: &Context, numbers: std::ops::Range<u64>) -> Outcome<()> {
-    let mut acks = Vec::with_capacity(BATCH);
-    for number in numbers {
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", id(number));
-        let subject = SUBJECT.to_string();
-        acks.push(context.publish_with_headers(subject, headers, PAYLOAD.into()).await?);
-    }
-    for ack in acks {
-        ack.await?;
-    }
-    Ok(())
+async fn take(consumer: &dyn Consumer) -> Outcome<u64> {
+    let options = ReceiveOptions::new(RECEIVED).with_wait(PATIENCE);
+    let deliveries = consumer.receive(options).await?;
+    let receipts: Vec<_> = deliveries.iter().map(|delivery| delivery.receipt).collect();
+    consumer.ack(&receipts).await?;
+    Ok(u64::try_from(receipts.len())?)
 }
 
-async fn receive(consumer: &PullConsumer) -> Outcome<f64> {
-    let (begun, mut count) = (Instant::now(), 0);
-    while count < MESSAGES {
-        let mut batch = consumer.fetch().max_messages(BATCH).messages().await?;
-        let mut came: Vec<Delivered> = Vec::with_capacity(BATCH);
-        while let Some(message) = batch.next().await {
-            came.push(message?);
-        }
-        for settled in join_all(came.iter().map(Delivered::double_ack)).await {
-            settled?;
-        }
-        count += came.len() as u64;
+async fn take_raw(raw: &Raw, consumer: &PullConsumer) -> Outcome<u64> {
+    let mut batch = consumer.fetch().max_messages(RECEIVED).messages().await?;
+    let mut acks = Vec::with_capacity(RECEIVED);
+    while let Some(message) = batch.next().await {
+        acks.extend(message?.message.reply.map(|ack| (ack.to_string(), b"+ACK".to_vec())));
     }
-    Ok(rate(MESSAGES, begun))
+    Ok(u64::try_from(raw.call_all(acks.into_iter()).await?.len())?)
 }

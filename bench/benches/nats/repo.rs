@@ -1,129 +1,154 @@
-//! Orders a second: created, and loaded.
+//! Loads and commits a second, beside a plain key-value bucket.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use async_nats::jetstream;
 use async_nats::jetstream::kv::{Config, Store};
-use expirer_backends::TokioClock;
-use expirer_backends::connect::{self, ConnectOptions};
-use expirer_bench::report::{Outcome, Row, rate, table};
+use async_nats::jetstream::stream::StorageType;
+use expirer_backends::connect;
+use expirer_bench::queue::options;
+use expirer_bench::report::{Outcome, number};
 use expirer_core::event::{OpenStatus, Ticket};
 use expirer_core::order::{LatePayments, Order, Phase, State};
-use expirer_core::{Change, OrderId, OrderRepo, Revision, TicketId, Timestamp};
-use futures_util::future::join_all;
+use expirer_core::{Change, Clock, OrderId, OrderRepo, Outcome as Committed, Revision, TicketId};
+use futures_util::future::try_join_all;
 
-use crate::BATCH;
+use crate::pair::{Pair, turns};
+use crate::raw::Raw;
 use crate::server::Server;
 
-const ORDERS: u64 = 20_000;
-/// Of the size of an order's row.
-const VALUE: usize = 200;
+/// Of each contestant in each round.
+const COUNT: u64 = 10_240;
+const BATCH: usize = 256;
+const HOUR: Duration = Duration::from_secs(3600);
 
-pub(crate) async fn measure(rounds: usize) -> Outcome<()> {
-    let row = || [Row::new("Expirer"), Row::new("raw client")];
-    let (mut created, mut loaded, mut again) = (row(), row(), row());
-    for _ in 0..rounds {
-        let figures = [ours().await?, raw().await?];
-        for (place, [creating, loading, updating]) in figures.into_iter().enumerate() {
-            created[place].figures.push(creating);
-            loaded[place].figures.push(loading);
-            again[place].figures.push(updating);
+/// Seconds of one round.
+#[derive(Default)]
+struct Times {
+    create: f64,
+    load: f64,
+    change: f64,
+}
+
+pub(crate) async fn measure(program: &Path, rounds: usize) -> Outcome<()> {
+    let server = Server::start(program)?;
+    let options = options();
+    let repo = connect::repo(&server.url, &options).await?.backend;
+    let store = store(&Raw::open(&server.url).await?).await?;
+    let state = open_order(&*options.clock)?;
+    let mut create = Pair::new("commit of a new order (a key made)");
+    let mut load = Pair::new("load (a key read)");
+    let mut change = Pair::new("commit of its end (a key changed)");
+    for round in 0..rounds {
+        for is_ours in turns(round) {
+            let ids = ids(round, is_ours)?;
+            let times = match is_ours {
+                true => ours(&repo, &ids, &state).await?,
+                false => theirs(&store, &ids, &state).await?,
+            };
+            create.add(is_ours, number(COUNT) / times.create);
+            load.add(is_ours, number(COUNT) / times.load);
+            change.add(is_ours, number(COUNT) / times.change);
         }
     }
-    table(&format!("create {ORDERS} in batches of {BATCH}, orders/s"), &created)?;
-    table("load them, orders/s", &loaded)?;
-    table("end them (compare-and-set), orders/s", &again)
+    Pair::head(rounds)?;
+    [create, load, change].iter().try_for_each(Pair::say)
 }
 
-/// Each loads by a handle that has not committed them: nothing is remembered.
-async fn ours() -> Outcome<[f64; 3]> {
-    let server = Server::newest()?;
-    let (first, second) = (open(&server).await?, open(&server).await?);
-    let mut changes: Vec<Change> = (0..ORDERS).map(order).collect::<Outcome<_>>()?;
-    let begun = Instant::now();
-    for batch in changes.chunks(BATCH) {
-        first.commit(batch).await?;
-    }
-    let creating = rate(ORDERS, begun);
-    let ids: Vec<OrderId> = changes.iter().map(|change| change.id.clone()).collect();
-    let mut records = Vec::new();
-    let begun = Instant::now();
-    for batch in ids.chunks(BATCH) {
-        records.extend(second.load(batch).await?);
-    }
-    let loading = rate(ORDERS, begun);
-    for (change, record) in changes.iter_mut().zip(records) {
-        change.expected = record.ok_or("an order is missing")?.revision;
-        if let State::Order(order) = &mut change.state {
-            order.phase = Phase::Cancelled;
-        }
-    }
-    let begun = Instant::now();
-    for batch in changes.chunks(BATCH) {
-        second.commit(batch).await?;
-    }
-    Ok([creating, loading, rate(ORDERS, begun)])
+async fn store(raw: &Raw) -> Outcome<Store> {
+    let config =
+        Config { bucket: "raw".to_owned(), storage: StorageType::File, ..Config::default() };
+    Ok(raw.context.create_key_value(config).await?)
 }
 
-async fn open(server: &Server) -> Outcome<Arc<dyn OrderRepo>> {
-    let options = ConnectOptions::new(Arc::new(TokioClock::new()), 1);
-    Ok(connect::repo(&server.url(), &options).await?.backend)
-}
-
-fn order(number: u64) -> Outcome<Change> {
-    let order = Order {
+fn open_order(clock: &dyn Clock) -> Outcome<State> {
+    Ok(State::Order(Order {
         version: 0,
         phase: Phase::Open(OpenStatus::Created),
         user_id: None,
-        expires_at: Timestamp::MAX,
-        ticket: Ticket { id: TicketId::new("t1")?, price: None },
+        expires_at: clock.now() + HOUR,
+        ticket: Ticket { id: TicketId::new("f".repeat(24))?, price: None },
         late: LatePayments::default(),
         trace: None,
-    };
-    let (id, state) = (OrderId::new(key(number))?, State::Order(order));
-    Ok(Change { id, expected: Revision::ABSENT, state, owes: Vec::new() })
+    }))
 }
 
-fn key(number: u64) -> String {
-    format!("f{number:023x}")
+fn ended(state: &State) -> State {
+    match state {
+        State::Order(order) => State::Order(Order { phase: Phase::Cancelled, ..order.clone() }),
+        State::Ahead(ahead) => State::Ahead(ahead.clone()),
+    }
 }
 
-/// A bucket without an index.
-async fn raw() -> Outcome<[f64; 3]> {
-    let server = Server::newest()?;
-    let context = jetstream::new(server.client().await?);
-    let config = Config { bucket: "orders".to_owned(), history: 1, ..Default::default() };
-    let store = context.create_key_value(config).await?;
-    let keys: Vec<String> = (0..ORDERS).map(key).collect();
-    let begun = Instant::now();
-    for batch in keys.chunks(BATCH) {
-        let created = batch.iter().map(|key| store.create(key, vec![b'v'; VALUE].into()));
-        join_all(created).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    }
-    let creating = rate(ORDERS, begun);
-    let mut revisions = Vec::new();
-    let begun = Instant::now();
-    for batch in keys.chunks(BATCH) {
-        let entries = join_all(batch.iter().map(|key| store.entry(key.as_str()))).await;
-        for entry in entries {
-            revisions.push(entry?.ok_or("a key is missing")?.revision);
-        }
-    }
-    let loading = rate(ORDERS, begun);
-    let begun = Instant::now();
-    for (keys, revisions) in keys.chunks(BATCH).zip(revisions.chunks(BATCH)) {
-        update(&store, keys, revisions).await?;
-    }
-    Ok([creating, loading, rate(ORDERS, begun)])
+fn ids(round: usize, is_ours: bool) -> Outcome<Vec<OrderId>> {
+    let id = |n: u64| OrderId::new(format!("{round:02}{}{n:021x}", u8::from(is_ours)));
+    Ok((0..COUNT).map(id).collect::<Result<_, _>>()?)
 }
 
-async fn update(store: &Store, keys: &[String], revisions: &[u64]) -> Outcome<()> {
-    let update = |(key, revision): (&String, &u64)| {
-        let (key, revision) = (key.clone(), *revision);
-        async move { store.update(key, vec![b'v'; VALUE].into(), revision).await }
-    };
-    let updated = join_all(keys.iter().zip(revisions).map(update)).await;
-    updated.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(())
+/// Each batch is loaded and then changed, as the service does it.
+async fn ours(repo: &Arc<dyn OrderRepo>, ids: &[OrderId], state: &State) -> Outcome<Times> {
+    let mut times = Times::default();
+    for batch in ids.chunks(BATCH) {
+        let absent = batch.iter().map(|id| change(id, Revision::ABSENT, state));
+        times.create += timed(commit(repo, absent.collect())).await?.1;
+    }
+    let ended = ended(state);
+    for batch in ids.chunks(BATCH) {
+        let (records, load) = timed(async { Ok(repo.load(batch).await?) }).await?;
+        times.load += load;
+        let records = records.into_iter().collect::<Option<Vec<_>>>().ok_or("an order is gone")?;
+        let changes = records.iter().map(|record| change(&record.id, record.revision, &ended));
+        times.change += timed(commit(repo, changes.collect())).await?.1;
+    }
+    Ok(times)
+}
+
+fn change(id: &OrderId, expected: Revision, state: &State) -> Change {
+    Change { id: id.clone(), expected, state: state.clone(), owes: Vec::new() }
+}
+
+async fn commit(repo: &Arc<dyn OrderRepo>, changes: Vec<Change>) -> Outcome<()> {
+    let outcomes = repo.commit(&changes).await?;
+    match outcomes.iter().all(|outcome| matches!(outcome, Committed::Committed(_))) {
+        true => Ok(()),
+        false => Err("a commit met another".into()),
+    }
+}
+
+/// The same with one key for each order, and no index.
+async fn theirs(store: &Store, ids: &[OrderId], state: &State) -> Outcome<Times> {
+    let mut times = Times::default();
+    for batch in ids.chunks(BATCH) {
+        let create = batch.iter().map(|id| async {
+            store.create(id.as_str(), serde_json::to_vec(state)?.into()).await.map_err(Into::into)
+        });
+        times.create += timed(try_join_all(create)).await?.1;
+    }
+    let ended = ended(state);
+    for batch in ids.chunks(BATCH) {
+        let entries = batch.iter().map(|id| async move {
+            let entry = store.entry(id.as_str()).await?.ok_or("a key is gone")?;
+            serde_json::from_slice::<State>(&entry.value)?;
+            Outcome::Ok((id, entry.revision))
+        });
+        let (entries, load) = timed(try_join_all(entries)).await?;
+        times.load += load;
+        let update =
+            entries.into_iter().map(|(id, revision)| {
+                let value = serde_json::to_vec(&ended);
+                async move {
+                    store.update(id.as_str(), value?.into(), revision).await.map_err(Into::into)
+                }
+            });
+        times.change += timed(try_join_all(update)).await?.1;
+    }
+    Ok(times)
+}
+
+/// What came of it, and the seconds that it took.
+async fn timed<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<(T, f64)> {
+    let begun = Instant::now();
+    let done = work.await?;
+    Ok((done, begun.elapsed().as_secs_f64()))
 }

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use expirer_bench::queue::{BATCH, timers};
+use expirer_bench::report::{Outcome, say, spread};
 use expirer_core::{Timer, Timestamp};
 
 use crate::Bench;
-use expirer_bench::queue::{BATCH, timers};
-use expirer_bench::report::{Outcome, say, spread};
 
 const SIZES: [u64; 2] = [10_000, 10_000_000];
 /// Timers are due at any time within as many milliseconds.

@@ -5,28 +5,24 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's time")]
 
+mod burst;
 mod growth;
+mod lateness;
 mod memory;
 mod peers;
 mod raw;
 mod server;
 mod throughput;
 
-use std::time::Duration;
-
-use expirer_bench::queue::{Ours, burst, lateness};
-use expirer_bench::report::{Outcome, load, say};
+use expirer_bench::queue::Ours;
+use expirer_bench::report::{Outcome, asked, load, say};
 
 use self::raw::Raw;
 use self::server::Server;
 
 const ROUNDS: usize = 5;
-const BURST: u64 = 100_000;
-/// Longer than scheduling them takes.
-const AHEAD: Duration = Duration::from_secs(5);
-const PER_MS: u64 = 3;
-const PENDING: u64 = 1_000_000;
 const USUAL: [&str; 4] = ["throughput", "memory", "burst", "lateness"];
+const PREFIX: &str = "bench";
 
 /// What every part measures on.
 struct Bench {
@@ -37,19 +33,15 @@ struct Bench {
 }
 
 fn main() -> Outcome<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let mut parts: Vec<&str> = args.iter().map(|arg| arg.trim_start_matches("--")).collect();
-    let rounds = parts.iter().find_map(|part| part.parse().ok()).unwrap_or(ROUNDS);
-    parts.retain(|part| *part == "growth" || USUAL.contains(part));
-    if parts.is_empty() {
-        parts = USUAL.to_vec();
-    }
-    tokio::runtime::Runtime::new()?.block_on(run(&parts, rounds))
+    let (parts, rounds) = asked(&USUAL, &["growth"]);
+    tokio::runtime::Runtime::new()?.block_on(run(&parts, rounds.unwrap_or(ROUNDS)))
 }
 
 async fn run(parts: &[&str], rounds: usize) -> Outcome<()> {
     let server = Server::start()?;
-    let (ours, raw) = (Ours::open(&server.url()).await?, Raw::open(&server.url()).await?);
+    let url = server.url();
+    let ours = Ours::open(&format!("{url}?prefix={PREFIX}")).await?;
+    let raw = Raw::open(&url).await?;
     let bench = Bench { server, ours, raw, rounds };
     say(format!("load: {}", load()))?;
     for part in parts {
@@ -57,8 +49,8 @@ async fn run(parts: &[&str], rounds: usize) -> Outcome<()> {
         match *part {
             "throughput" => throughput::measure(&bench).await?,
             "memory" => memory::measure(&bench).await?,
-            "burst" => burst::measure(&bench.ours, BURST, AHEAD, rounds).await?,
-            "lateness" => lateness::measure(&bench.ours, PER_MS, PENDING, rounds).await?,
+            "burst" => burst::measure(&bench).await?,
+            "lateness" => lateness::measure(&bench).await?,
             _ => growth::measure(&bench).await?,
         }
         say(format!("load: {}\n", load()))?;

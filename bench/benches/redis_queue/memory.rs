@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::Bench;
-use expirer_bench::queue::{PREFIX, timers};
+use expirer_bench::queue::timers;
 use expirer_bench::report::{Outcome, say};
+
+use crate::{Bench, PREFIX};
 
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 const DAY: Duration = Duration::from_secs(86_400);

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use expirer_bench::report::{Outcome, say, target};
+use expirer_bench::report::{Outcome, say};
+use expirer_bench::server::target;
 
 /// A peer that is here.
 pub(crate) struct Peer {

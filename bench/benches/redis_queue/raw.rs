@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use expirer_bench::queue::{BATCH, WORKERS};
+use expirer_bench::report::Outcome;
 use expirer_core::Timer;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Script};
 
-use expirer_bench::queue::{BATCH, PREFIX, WORKERS};
-use expirer_bench::report::Outcome;
+use crate::PREFIX;
 
 const SCHEDULE: &str = include_str!("../../../backends/src/redis/scripts/queue/schedule.lua");
 const LEASE: &str = include_str!("../../../backends/src/redis/scripts/queue/lease.lua");

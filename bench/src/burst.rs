@@ -6,17 +6,24 @@ use std::time::Duration;
 
 use expirer_core::{DelayQueue, LeaseOptions, OrderId, Timestamp};
 
-use super::{Ours, WORKERS, lateness, timers};
+use crate::queue::{Ours, WORKERS, lateness, timers};
 use crate::report::{Outcome, say};
 
-/// Workers give up when nothing came for so long.
-const WAIT: Duration = Duration::from_secs(5);
+/// So many timers, scheduled so long before they are due.
+#[derive(Clone, Copy, Debug)]
+pub struct Burst {
+    /// How many timers.
+    pub count: u64,
+    /// When they are due, from the moment at which scheduling begins.
+    pub ahead: Duration,
+}
 
-/// Schedules so many `ahead` of their time, once a round, and says when the first and the last came.
+/// Measures in rounds and says when the first and the last timer came.
 ///
 /// # Errors
-/// What the queue gives; that not all came, or one before its time.
-pub async fn measure(ours: &Ours, count: u64, ahead: Duration, rounds: usize) -> Outcome<()> {
+/// What the queue says; that a timer was early, or has not come; that scheduling took too long.
+pub async fn measure(ours: &Ours, burst: Burst, rounds: usize) -> Outcome<()> {
+    let Burst { count, ahead } = burst;
     say(format!(
         "| {count} due in one millisecond | first after ms | last after ms |\n|---|---|---|"
     ))?;
@@ -48,10 +55,10 @@ pub async fn measure(ours: &Ours, count: u64, ahead: Duration, rounds: usize) ->
 async fn work(
     queue: Arc<dyn DelayQueue>,
     due: Timestamp,
-    ahead: Duration,
+    wait: Duration,
 ) -> Outcome<(Vec<OrderId>, Vec<u64>)> {
     let (mut ids, mut times) = (Vec::new(), Vec::new());
-    let options = LeaseOptions::new(256).with_wait(ahead + WAIT);
+    let options = LeaseOptions::new(256).with_wait(wait);
     loop {
         let leases = queue.lease(options.clone()).await?;
         if leases.is_empty() {

@@ -1,11 +1,8 @@
-//! Expirer's queue, as the service uses it, on any server.
-
-pub mod burst;
-pub mod lateness;
+//! A delay queue, as the service uses it.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use expirer_backends::TokioClock;
 use expirer_backends::connect::{self, ConnectOptions};
@@ -17,37 +14,48 @@ use crate::report::Outcome;
 pub const BATCH: usize = 1000;
 /// Tasks that lease and ack beside each other on one connection.
 pub const WORKERS: usize = 4;
-/// What precedes the queue's names.
-pub const PREFIX: &str = "bench";
 
 /// Our queue and its clock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ours {
-    /// As the service holds it.
+    /// The queue.
     pub queue: Arc<dyn DelayQueue>,
-    /// The process's.
+    /// The machine's clock.
     pub clock: Arc<dyn Clock>,
 }
 
+/// What several workers have taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Drained {
+    /// How many timers.
+    pub count: usize,
+    /// When the last ack was confirmed.
+    pub last: Instant,
+}
+
+/// How a backend is opened, at the machine's time.
+#[must_use]
+pub fn options() -> ConnectOptions {
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+    let seed = clock.now().as_millis().unsigned_abs() << 20;
+    ConnectOptions::new(clock, seed)
+}
+
 impl Ours {
-    /// Opens the queue behind a URL, under [`PREFIX`].
+    /// Opens what a URL stands for.
     ///
     /// # Errors
-    /// What opening gives.
+    /// What connecting gives.
     pub async fn open(url: &str) -> Outcome<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
-        let seed = clock.now().as_millis().unsigned_abs() << 20;
-        let options = ConnectOptions::new(Arc::clone(&clock), seed);
-        let separator = if url.contains('?') { '&' } else { '?' };
-        let url = format!("{url}{separator}prefix={PREFIX}");
-        let opened = connect::queue(&url, &options).await?;
-        Ok(Self { queue: opened.backend, clock })
+        let options = options();
+        let clock = Arc::clone(&options.clock);
+        Ok(Self { queue: connect::queue(url, &options).await?.backend, clock })
     }
 
-    /// Schedules in batches.
+    /// Schedules timers in batches.
     ///
     /// # Errors
-    /// What the queue gives.
+    /// What the queue says.
     pub async fn schedule(&self, timers: &[Timer]) -> Outcome<()> {
         for batch in timers.chunks(BATCH) {
             self.queue.schedule(batch).await?;
@@ -55,10 +63,10 @@ impl Ours {
         Ok(())
     }
 
-    /// Cancels in batches.
+    /// Cancels timers in batches.
     ///
     /// # Errors
-    /// What the queue gives.
+    /// What the queue says.
     pub async fn cancel(&self, timers: &[Timer]) -> Outcome<()> {
         let ids: Vec<OrderId> = timers.iter().map(|timer| timer.id.clone()).collect();
         for batch in ids.chunks(BATCH) {
@@ -67,38 +75,39 @@ impl Ours {
         Ok(())
     }
 
-    /// Leases and acks what is due, by several workers as the service has them, until nothing comes
-    /// for `wait`; gives how many.
+    /// Leases and acks what is due, by several workers, until nothing has come within `wait`.
     ///
     /// # Errors
-    /// What the queue gives.
-    pub async fn drain(&self, wait: Duration) -> Outcome<usize> {
+    /// What the queue says.
+    pub async fn drain(&self, wait: Duration) -> Outcome<Drained> {
         let worker = || tokio::spawn(work(Arc::clone(&self.queue), wait));
         let workers: Vec<_> = (0..WORKERS).map(|_| worker()).collect();
-        let mut done = 0;
-        for worker in workers {
-            done += worker.await??;
+        let mut all = Drained { count: 0, last: Instant::now() };
+        for (at, worker) in workers.into_iter().enumerate() {
+            let drained = worker.await??;
+            all.count += drained.count;
+            all.last = if at == 0 { drained.last } else { all.last.max(drained.last) };
         }
-        Ok(done)
+        Ok(all)
     }
 }
 
-async fn work(queue: Arc<dyn DelayQueue>, wait: Duration) -> Outcome<usize> {
-    let mut done = 0;
+async fn work(queue: Arc<dyn DelayQueue>, wait: Duration) -> Outcome<Drained> {
+    let mut drained = Drained { count: 0, last: Instant::now() };
     let options = LeaseOptions::new(256).with_wait(wait);
     loop {
         let leases = queue.lease(options.clone()).await?;
         if leases.is_empty() {
-            return Ok(done);
+            return Ok(drained);
         }
         let receipts: Vec<_> = leases.iter().map(|lease| lease.receipt).collect();
         queue.ack(&receipts).await?;
-        done += receipts.len();
+        drained.count += receipts.len();
+        drained.last = Instant::now();
     }
 }
 
 /// Timers with ids of 24 characters: `kind` and a number.
-#[must_use]
 pub fn timers(kind: char, numbers: Range<u64>, due: impl Fn(u64) -> Timestamp) -> Vec<Timer> {
     let id = |n: u64| OrderId::new(format!("{kind}{n:023x}")).ok();
     numbers.filter_map(|n| Some(Timer::new(id(n)?, due(n)))).collect()
