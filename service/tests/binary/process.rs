@@ -62,6 +62,7 @@ pub(crate) fn rfc3339(seconds: u128) -> String {
 }
 
 impl Expirer {
+    #[cfg(feature = "stdio")]
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_in(arguments, &[])
     }
