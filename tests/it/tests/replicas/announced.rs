@@ -21,6 +21,11 @@ impl Placed {
     pub(crate) fn is_paid(&self) -> bool {
         self.paid_at.is_some_and(|paid_at| paid_at < self.expires_at)
     }
+
+    /// Whether the bus had its payment later than that.
+    pub(crate) fn is_paid_late(&self) -> bool {
+        self.paid_at.is_some_and(|paid_at| paid_at >= self.expires_at)
+    }
 }
 
 /// An event on its way.

@@ -129,8 +129,10 @@ pub(crate) async fn assert_ended_but_timers(replica: &Replica, placed: &[Placed]
 
 fn assert_one_ended(placed: &Placed, phase: &Phase, said: &[Message]) -> usize {
     let name = placed.id.as_str();
-    if placed.is_paid() {
-        assert!(matches!(phase, Phase::Complete { .. }), "{name} is paid, and {phase:?}");
+    let is_complete = matches!(phase, Phase::Complete { .. });
+    assert!(is_complete || !placed.is_paid(), "{name} is paid, and {phase:?}");
+    // A slow machine may place a payment late, and it still counts where the order is open.
+    if placed.is_paid() || is_complete && placed.is_paid_late() {
         assert_eq!(said.len(), 0, "{name} is paid, and its cancellation announced");
         return 0;
     }
