@@ -8,18 +8,6 @@ use event_listener::Event;
 /// Work that goes on for a moment after a backend, consumer or tail was dropped: it hands back what
 /// it was given and nobody wants any more, so that others need not wait for its deadline. A clone
 /// counts the same work.
-///
-/// ```
-/// # use std::sync::Arc;
-/// # use expirer_backends::{TokioClock, connect::{self, ConnectOptions}};
-/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let options = ConnectOptions::new(Arc::new(TokioClock::new()), 1);
-/// let queue = connect::queue("memory:", &options).await?.backend;
-/// drop(queue);
-/// options.leaving.done().await;
-/// # Ok::<(), expirer_core::Error>(())
-/// # }).unwrap();
-/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Leaving {
     shared: Arc<Shared>,
