@@ -37,8 +37,8 @@ pub(crate) const CONSUMER_NOT_FOUND: u32 = 10014;
 pub(crate) const NO_MESSAGE_FOUND: u32 = 10037;
 pub(crate) const SEQUENCE_NOT_FOUND: u32 = 10043;
 pub(crate) const DELETE_FAILED: u32 = 10057;
-pub(crate) const WRONG_LAST_SEQUENCE: u32 = 10071;
-pub(crate) const WRONG_LAST_SEQUENCE_IN_PROCESS: u32 = 10164;
+const WRONG_LAST_SEQUENCE: u32 = 10071;
+const WRONG_LAST_SEQUENCE_IN_PROCESS: u32 = 10164;
 pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u32 = 10039;
 pub(crate) const NAME_IN_USE: u32 = 10058;
 pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
@@ -68,6 +68,11 @@ impl Failure {
     /// Whether JetStream refused with this code.
     pub(crate) fn is(&self, code: u32) -> bool {
         self.cause == Cause::Refused(code)
+    }
+
+    /// Whether the last message of the subject is another one than was expected.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.is(WRONG_LAST_SEQUENCE) || self.is(WRONG_LAST_SEQUENCE_IN_PROCESS)
     }
 
     pub(crate) fn is_nobody_there(&self) -> bool {

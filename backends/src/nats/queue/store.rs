@@ -16,7 +16,6 @@ use crate::nats::BACKEND;
 use crate::nats::connection::{Answered, Connection, Outgoing};
 use crate::nats::error::{
     DELETE_FAILED, Failure, NO_MESSAGE_FOUND, SEQUENCE_NOT_FOUND, STREAM_NOT_FOUND,
-    WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_IN_PROCESS,
 };
 use crate::nats::url::Via;
 
@@ -236,7 +235,7 @@ impl Store {
             .into_iter()
             .map(|answer| match answer {
                 Ok(stored) => Ok(Some(stored.seq)),
-                Err(failure) if is_conflict(&failure) => Ok(None),
+                Err(failure) if failure.is_conflict() => Ok(None),
                 Err(failure) => Err(failure),
             })
             .collect()
@@ -345,10 +344,6 @@ fn last(message: RawMessage) -> Last {
 
 const fn is_outage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut)
-}
-
-fn is_conflict(failure: &Failure) -> bool {
-    failure.is(WRONG_LAST_SEQUENCE) || failure.is(WRONG_LAST_SEQUENCE_IN_PROCESS)
 }
 
 fn is_absent(failure: &Failure) -> bool {

@@ -12,15 +12,11 @@ use serde_json::{Value, json};
 
 use crate::nats::BACKEND;
 use crate::nats::connection::{Answered, Connection, Outgoing, Stored};
-use crate::nats::error::{Failure, NO_MESSAGE_FOUND};
+use crate::nats::error::{DELETE_FAILED, Failure, NO_MESSAGE_FOUND};
 
 /// How often a message that no stream took is sent again, and the pause before.
 const AGAIN_MAX: usize = 10;
 const MOMENT: Duration = Duration::from_millis(50);
-/// Codes that we act on.
-const WRONG_LAST_SEQUENCE: [u32; 2] = [10071, 10164];
-/// There is no such message; it is a code of any failure to remove one.
-const DELETE_FAILED: u32 = 10057;
 
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 const TTL: &str = "Nats-TTL";
@@ -141,9 +137,7 @@ impl Bucket {
         }
         let written = |answer: Answered<Stored>| match answer {
             Ok(stored) => Ok(Written::Done(stored.seq)),
-            Err(failure) if WRONG_LAST_SEQUENCE.iter().any(|code| failure.is(*code)) => {
-                Ok(Written::Conflict)
-            }
+            Err(failure) if failure.is_conflict() => Ok(Written::Conflict),
             Err(failure) => Err(failure),
         };
         answers.into_iter().map(written).collect()
